@@ -1,0 +1,79 @@
+// Environments: from `env:` to a lock section, from a lock section to a tree in the store.
+//
+//   spec::Env ── resolve (network: apt lists, pip's resolver) ──▶ lock section (JSON, digests of every .deb
+//   and wheel, all of them already blobs of the store) ── build (no network, store only) ──▶ tree digest
+//
+// Threads: functions block for minutes and run on a worker thread of the node; progress is called from it.
+// Trust: package scripts and wheels run only in sandbox/build.h's namespaces.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "base/result.h"
+#include "sandbox/build.h"
+#include "spec/project.h"
+#include "store/store.h"
+
+namespace loam::env {
+
+struct Progress {
+  std::string phase;        // "apt: resolving", "apt: downloading", "building", "pip: resolving", ...
+  std::uint64_t done = 0;   // of total; both 0 where unknown
+  std::uint64_t total = 0;
+  std::string text;         // the package at hand, a line of the build
+};
+
+struct Context {
+  store::Store* store = nullptr;
+  std::string work_folder;              // STATE/builds: scratch, emptied at the node's start
+  sandbox::IdRange build_uids;
+  sandbox::IdRange build_gids;
+  std::string shared_folder;            // share/loam: python/ (the wheel installer's driver)
+  std::function<void(const Progress&)> progress;
+  std::function<bool()> cancelled;      // polled
+  std::string home;                     // the submitting user's home: pip.conf, netrc; "" for none
+  std::vector<std::pair<std::string, std::string>> proxy_environment;  // http_proxy, PIP_*, SSL_CERT_FILE …
+};
+
+// One `env:` as resolved. Canonical; credentials and mirror addresses never in it.
+// {"base":"debian:bookworm","platform":"linux/amd64","wanted":{apt,pip,base},
+//  "debs":[{"name","version","architecture","sha256","size"}],"wheels":[{"name","version","file","sha256"}],
+//  "tools":{"mmdebstrap":"1.2.3","dpkg":"…","installer":"…"},"tree":"sha256:…"}
+// base: host has no debs and, without pip, no tree: {"base":"host",…,"tree":null}.
+using LockSection = Json;
+
+// Resolves and downloads. Errors name the package and the nearest names.
+Result<LockSection> resolve(const Context& context, const spec::Env& env);
+
+// Whether the section answers this env (same base, apt, pip and platform).
+bool answers(const LockSection& section, const spec::Env& env);
+
+struct Built {
+  std::optional<Digest> tree;           // none for base: host without pip
+  std::string digest;                   // env digest: SHA-256 of the canonical section ("tree" included)
+};
+// Builds exactly the section from the store's blobs; fetches a missing blob again by its version from the
+// mirror (checked by hash) or says what is no longer to be had and how to renew. When the section has no
+// tree yet it is filled in; when it has one and the build differs: corrupt, naming both.
+Result<Built> build(const Context& context, LockSection& section);
+
+// loam.lock: {"version":1,"envs":[{section}…]}; sections of other platforms are kept as they are.
+struct LockFile {
+  std::vector<LockSection> sections;
+};
+Result<LockFile> parse_lock(std::string_view text);
+std::string format_lock(const LockFile& lock);      // pretty JSON, stable order
+const LockSection* find_section(const LockFile& lock, const spec::Env& env);
+void put_section(LockFile& lock, LockSection section);   // replaces the one with the same wanted and platform
+
+// Blobs and trees that a section names (roots of garbage collection).
+void add_roots(const LockSection& section, store::Roots& roots);
+
+std::string platform();   // "linux/amd64"
+
+}  // namespace loam::env

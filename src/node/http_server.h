@@ -1,0 +1,68 @@
+// HTTP/1.1 over the node's Unix socket, with the caller's identity from the kernel (SO_PEERCRED,
+// SO_PEERGROUPS). One TU includes Boost; handlers see plain types.
+//
+// Trust: requests are foreign bytes: head at most 64 KiB, body at most 16 MiB (an import streams by a folder
+// path, never by body), 256 connections, 64 for one uid.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/json.h"
+#include "base/result.h"
+#include "node/loop.h"
+
+namespace loam::node {
+
+struct Caller {
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::vector<std::uint32_t> groups;
+  std::int32_t pid = 0;
+};
+
+struct Request {
+  std::string method;
+  std::string path;                          // decoded, without the query
+  std::map<std::string, std::string> query;  // decoded
+  Json body;                                 // null where there is none
+  Caller caller;
+};
+
+// A reply is given once, now or later, from the loop thread. Replies to changes are sent after the turn's commit.
+class Responder {
+ public:
+  virtual ~Responder() = default;
+  virtual void reply(int status, const Json& body) = 0;
+  virtual void reply_error(const Error& error) = 0;      // {"error":{"code","text"}} with the fitting status
+  // Starts a body without an end (chunked): text/event-stream or application/octet-stream.
+  virtual void start_stream(std::string_view content_type) = 0;
+  virtual void write(std::string_view bytes) = 0;        // queued; see pending_bytes()
+  virtual std::size_t pending_bytes() const = 0;         // slow readers: stop producing over a limit
+  virtual void on_drained(std::function<void()> ready) = 0;
+  virtual void end_stream() = 0;
+  // 101 Switching Protocols, then the connection itself (to be handed to a shim).
+  virtual void upgrade(std::string_view protocol, std::function<void(Fd)> taken) = 0;
+  virtual void on_closed(std::function<void()> gone) = 0;   // the client vanished before the end
+};
+using ResponderPtr = std::shared_ptr<Responder>;
+
+class HttpServer {
+ public:
+  using Handler = std::function<void(const Request&, ResponderPtr)>;
+  // Takes a listening socket.
+  HttpServer(Loop& loop, Fd listener, Handler handler);
+  ~HttpServer();
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace loam::node
