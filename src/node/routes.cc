@@ -1,0 +1,97 @@
+#include "node/routes.h"
+
+#include <utility>
+
+#include "base/text.h"
+
+namespace loam::node {
+namespace {
+
+enum class PartKind { literal, one, rest };
+
+PartKind kind_of(const std::string& part) {
+  if (part.starts_with(':')) return PartKind::one;
+  if (part.starts_with('*')) return PartKind::rest;
+  return PartKind::literal;
+}
+
+// "/a/b" → {"a", "b"}. A path without its leading slash has no parts and so matches nothing.
+std::vector<std::string> parts_of(std::string_view path) {
+  if (path.empty() || path.front() != '/') return {};
+  return split(path.substr(1), '/');
+}
+
+std::optional<Routes::Params> match(const std::vector<std::string>& pattern,
+                                    const std::vector<std::string>& path) {
+  Routes::Params params;
+  for (std::size_t i = 0; i < pattern.size(); ++i) {
+    if (i >= path.size()) return std::nullopt;
+    switch (kind_of(pattern[i])) {
+      case PartKind::literal:
+        if (pattern[i] != path[i]) return std::nullopt;
+        break;
+      case PartKind::one:
+        if (path[i].empty()) return std::nullopt;
+        params[pattern[i].substr(1)] = path[i];
+        break;
+      case PartKind::rest: {
+        const std::string rest = join(
+            std::vector<std::string>(path.begin() + static_cast<std::ptrdiff_t>(i), path.end()),
+            "/");
+        if (rest.empty()) return std::nullopt;
+        params[pattern[i].substr(1)] = rest;
+        return params;
+      }
+    }
+  }
+  if (pattern.size() != path.size()) return std::nullopt;
+  return params;
+}
+
+// True where a is to be preferred: at the first part of another kind, the more exact one.
+bool more_exact(const std::vector<std::string>& a, const std::vector<std::string>& b) {
+  for (std::size_t i = 0; i < a.size() && i < b.size(); ++i)
+    if (kind_of(a[i]) != kind_of(b[i])) return kind_of(a[i]) < kind_of(b[i]);
+  return false;
+}
+
+}  // namespace
+
+void Routes::add(std::string_view method, std::string_view pattern, Handler handler) {
+  Route route{std::string(method), parts_of(pattern), std::move(handler)};
+  LOAM_ASSERT(!route.parts.empty());
+  for (std::size_t i = 0; i + 1 < route.parts.size(); ++i)
+    LOAM_ASSERT(kind_of(route.parts[i]) != PartKind::rest);
+  for (const Route& other : routes_)
+    LOAM_ASSERT(other.method != route.method || other.parts != route.parts);
+  routes_.push_back(std::move(route));
+}
+
+void Routes::dispatch(const Request& request, ResponderPtr responder) const {
+  const std::vector<std::string> path = parts_of(request.path);
+  const Route* best = nullptr;
+  Params best_params;
+  std::vector<std::string> methods;
+  for (const Route& route : routes_) {
+    auto params = match(route.parts, path);
+    if (!params) continue;
+    methods.push_back(route.method);
+    if (route.method != request.method ||
+        (best != nullptr && !more_exact(route.parts, best->parts)))
+      continue;
+    best = &route;
+    best_params = std::move(*params);
+  }
+  if (best != nullptr) {
+    best->handler(request, best_params, std::move(responder));
+  } else if (!methods.empty()) {
+    const std::string text = printable(request.path) + " knows " + join(methods, ", ") + ", not " +
+                             printable(request.method);
+    responder->reply(
+        405, Json::object({{"error", Json::object({{"code", "invalid"}, {"text", text}})}}));
+  } else {
+    responder->reply_error({ErrorCode::not_found, "no such resource: " + printable(request.path)});
+  }
+}
+
+}  // namespace loam::node

@@ -1,0 +1,38 @@
+// Which handler answers which request. A pattern is a path whose parts may be `:name` (one part)
+// or, last,
+// `*name` (all the rest, slashes included, at least one part): "/v1/runs/:id/events",
+// "/v1/logs/*target". A literal part beats `:name`, which beats `*name`; the order of add() decides
+// nothing.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "node/http_server.h"
+
+namespace loam::node {
+
+class Routes {
+ public:
+  using Params = std::map<std::string, std::string, std::less<>>;
+  using Handler = std::function<void(const Request&, const Params&, ResponderPtr)>;
+
+  // The same method and pattern twice is a bug (assert).
+  void add(std::string_view method, std::string_view pattern, Handler handler);
+  // Calls the handler, or replies not_found (404), or 405 with the methods that the path knows.
+  void dispatch(const Request& request, ResponderPtr responder) const;
+
+ private:
+  struct Route {
+    std::string method;
+    std::vector<std::string> parts;
+    Handler handler;
+  };
+  std::vector<Route> routes_;
+};
+
+}  // namespace loam::node
