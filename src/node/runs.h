@@ -1,0 +1,65 @@
+// Runs: from a submission to the last exit. Owns the tables runs, jobs, envs, models, versions,
+// endpoints and their state machines; attempts are the supervisor's, claims the queue's.
+//
+//   POST /v1/runs ─ snapshot (child with the user's ids) ─ row ─ 201 ─ envs ─ staleness ─┐
+//        ┌──────────────────────────────────────────────────────────────────────────────┘
+//        └▶ job queued ─ granted ─ AttemptPlan ─ supervisor ─ on_exit ─ version, dependents,
+//        retries ─ run settled
+//
+// Threads: everything on the loop; hashing, builds and children that are waited for go through
+// Loop::offload. Trust: the file, the project's folder, and what a job writes are foreign bytes.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "api/attempt.h"
+#include "base/result.h"
+#include "node/http_server.h"
+#include "node/supervisor.h"
+
+namespace loam::node {
+
+struct Node;
+class Routes;
+
+class Runs {
+ public:
+  static std::vector<std::string> schema();
+  explicit Runs(Node& node);
+  ~Runs();
+
+  // docs/node-api.md, all but /v1/node*, /v1/doctor, /v1/logs and /v1/attach.
+  void add_routes(Routes& routes);
+
+  // The supervisor's and the queue's events. on_exit runs in the turn that records the exit.
+  void on_running(AttemptId attempt);
+  void on_exit(AttemptId attempt, const api::ExitRecord& record, bool reboot);
+  void on_granted(JobId job);
+
+  // Once, after the supervisor has recovered: what was preparing is prepared again, what waited
+  // queues again, services and gateways that no longer run are started.
+  void resume();
+
+  // RUN[/STEP[/ATTEMPT]]: parts left out mean the last failed, else the newest. Others' runs:
+  // not_found.
+  Result<AttemptId> resolve_attempt(const Caller& caller, const std::string& target);
+  bool visible(const Caller& caller, JobId job);
+  // Stops every job and service of every run; `done` when no attempt is left.
+  void stop_all(std::function<void()> done);
+
+  struct Counts {
+    int running = 0;
+    int waiting = 0;
+  };
+  Counts counts() const;
+
+  struct Impl;
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace loam::node
