@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""From submit to exit: `loam run -- true` beside the tools that isolate a process on Linux.
+
+Each command is run in turn (A B C A B C …), so that a drifting machine hurts all alike; medians and the ratio to
+plain fork+exec are printed as a Markdown table with versions, machine and date. Needs root (all peers do, for
+the same namespaces)."""
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+
+
+def version(*command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    return (done.stdout + done.stderr).strip().splitlines()[0]
+
+
+def runc_bundle(folder):
+    bundle = folder / "bundle"
+    (bundle / "rootfs").mkdir(parents=True)
+    subprocess.run(["runc", "spec"], cwd=bundle, check=True)
+    config = json.loads((bundle / "config.json").read_text())
+    config["process"]["args"] = ["/bin/true"]
+    config["process"]["terminal"] = False
+    config["process"].pop("rlimits", None)
+    config["root"] = {"path": "/", "readonly": True}
+    (bundle / "config.json").write_text(json.dumps(config))
+    return bundle
+
+
+def measure(command, cwd):
+    begin = time.perf_counter()
+    done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True)
+    seconds = time.perf_counter() - begin
+    if done.returncode != 0:
+        raise SystemExit(f"{command}: exit {done.returncode}: {done.stderr.decode()}")
+    return seconds * 1000
+
+
+def private_bytes(pid):
+    total = 0
+    for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith(("Private_Clean", "Private_Dirty")):
+            total += int(line.split()[1])
+    return total * 1024
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bin", default="build/release/bin")
+    parser.add_argument("-n", type=int, default=30)
+    options = parser.parse_args()
+    loam = str(pathlib.Path(options.bin).resolve() / "loam")
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="loam-bench-"))
+    os.environ["LOAM_STATE_DIR"], os.environ["LOAM_RUNTIME_DIR"] = str(folder / "state"), str(folder / "run")
+    project = folder / "project"
+    project.mkdir()
+    commands = {"fork+exec": ["/bin/true"], "loam run -- true": [loam, "run", "--", "true"],
+                "loam version (start of the program)": [loam, "version"],
+                "unshare -mpf true": ["unshare", "-mpf", "true"]}
+    if shutil.which("bwrap"):
+        commands["bubblewrap"] = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"]
+    if shutil.which("runc"):
+        commands["runc run"] = ["runc", "run", "--bundle", str(runc_bundle(folder)), "loam-bench"]
+    subprocess.run([loam, "node", "start"], check=True, stdout=subprocess.DEVNULL)
+    times = {name: [] for name in commands}
+    usable = dict(commands)
+    try:
+        for name, command in commands.items():
+            try:
+                measure(command, project)
+            except SystemExit as error:
+                print(f"left out: {error}")
+                usable.pop(name)
+        for _ in range(options.n):
+            for name, command in usable.items():
+                times[name].append(measure(command, project))
+        node = json.loads(subprocess.run([loam, "node", "status", "--json"], capture_output=True, check=True).stdout)
+        node_private = private_bytes(node["pid"])
+    finally:
+        subprocess.run([loam, "node", "stop", "--jobs"], stdout=subprocess.DEVNULL)
+        shutil.rmtree(folder, ignore_errors=True)
+    base = statistics.median(times["fork+exec"])
+    print(f"{datetime.date.today()}, {os.cpu_count()} cores, Linux {platform.release()}, {options.n} runs each, in turn")
+    print(f"loam: {version(loam, 'version')}; {version('unshare', '--version')}; "
+          + "; ".join(version(tool, "--version") for tool in ("bwrap", "runc") if shutil.which(tool)) + "\n")
+    print("| command | median ms | min | max | over fork+exec, ms |\n| --- | --- | --- | --- | --- |")
+    for name in usable:
+        median = statistics.median(times[name])
+        print(f"| {name} | {median:.1f} | {min(times[name]):.1f} | {max(times[name]):.1f} | {median - base:.1f} |")
+    print(f"\nnode at rest: {node_private / 1048576:.1f} MiB private")
+
+
+if __name__ == "__main__":
+    main()
