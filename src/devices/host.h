@@ -1,5 +1,5 @@
-// What this machine is: the host record's content and the scheduler's total. Facts come from the kernel's
-// own files and hwloc; nothing here decides.
+// What this machine is: the host record's content and the scheduler's total. Facts come from the
+// kernel's own files and hwloc; nothing here decides.
 #pragma once
 
 #include <cstdint>
@@ -16,9 +16,10 @@ struct Capacity {
 };
 Capacity read_capacity();
 
-// Kernel release, version and the SHA-256 of its configuration (/proc/config.gz or /boot/config-RELEASE;
-// null where neither is readable), command line digest, distribution, CPU model and flags digest, caches and
-// NUMA (hwloc), memory, loaded modules with digest, cgroup mode, LSMs, ptrace_scope, clock source.
+// Kernel release, version and the SHA-256 of its configuration (/proc/config.gz or
+// /boot/config-RELEASE; null where neither is readable), command line digest, distribution, CPU
+// model and flags digest, caches and NUMA (hwloc), memory, loaded modules with digest, cgroup mode,
+// LSMs, ptrace_scope, clock source.
 Json read_host_facts();
 
 }  // namespace loam::devices

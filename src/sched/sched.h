@@ -1,7 +1,7 @@
-// Who runs next on this machine. Pure: state and one event in, actions out; no clock, no I/O, no unordered
-// iteration. Today: strict order of arrival, a claim starts when it fits; the next one never overtakes a
-// waiting claim of the same kind (jobs wait in order; services do not queue behind jobs' steps, they are
-// claims in the same queue).
+// Who runs next on this machine. Pure: state and one event in, actions out; no clock, no I/O, no
+// unordered iteration. Today: strict order of arrival, a claim starts when it fits; the next one
+// never overtakes a waiting claim of the same kind (jobs wait in order; services do not queue
+// behind jobs' steps, they are claims in the same queue).
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ struct Amount {
   std::uint64_t memory_bytes = 0;
 };
 
-using ClaimId = std::uint64_t;   // the node's attempt-independent id of a job or replica
+using ClaimId = std::uint64_t;  // the node's attempt-independent id of a job or replica
 
 struct Claim {
   ClaimId id = 0;
@@ -33,8 +33,9 @@ struct Entry {
 struct State {
   Amount total;
   Amount used;
-  std::vector<ClaimId> queue;            // waiting, in order of arrival
-  std::map<ClaimId, Entry> claims;       // ordered: iteration is deterministic
+  bool over = false;           // adopted claims exceed the machine (it shrank between two nodes)
+  std::vector<ClaimId> queue;  // waiting, in order of arrival
+  std::map<ClaimId, Entry> claims;  // ordered: iteration is deterministic
 };
 
 struct Action {
@@ -43,7 +44,8 @@ struct Action {
 };
 using Actions = std::vector<Action>;
 
-// A claim that can never fit is refused with what there is, e.g. "asks for 64 CPUs; this machine has 2".
+// A claim that can never fit is refused with what there is, e.g. "asks for 64 CPUs; this machine
+// has 2".
 // "" where it fits an empty machine.
 std::string refusal(const State& state, const Amount& amount);
 
@@ -56,7 +58,8 @@ void on_released(State& state, ClaimId id, Actions& actions);
 // "waits for 1.5 of 2 CPUs (0.5 free) behind 3 claims", "" when granted.
 std::string explain(const State& state, ClaimId id);
 
-// Sum of granted equals used, used within total, queue and states agree. For tests: after every event.
+// Sum of granted equals used, used within total (unless `over`), queue and states agree, and the
+// first waiting claim does not fit: nothing waits that could run. For tests: after every event.
 bool sane(const State& state);
 
 }  // namespace loam::sched
