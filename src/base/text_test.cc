@@ -1,0 +1,57 @@
+#include "base/text.h"
+
+#include <gtest/gtest.h>
+
+namespace loam {
+namespace {
+
+using std::chrono::milliseconds;
+
+TEST(Text, Sizes) {
+  EXPECT_EQ(*parse_size("2GiB"), 2ull << 30);
+  EXPECT_EQ(*parse_size("512MB"), 512'000'000ull);
+  EXPECT_EQ(*parse_size("1.5KiB"), 1536u);
+  EXPECT_EQ(*parse_size("7"), 7u);
+  for (const char* bad : {"", "GiB", "2Gib", "-1MB", "1..2MB", "2 GiBs", "1e3MB", "99999999TiB", "$X"})
+    EXPECT_FALSE(parse_size(bad)) << bad;
+}
+
+TEST(Text, Durations) {
+  EXPECT_EQ(*parse_duration("30s"), milliseconds(30'000));
+  EXPECT_EQ(*parse_duration("5ms"), milliseconds(5));
+  EXPECT_EQ(*parse_duration("1m30s"), milliseconds(90'000));
+  EXPECT_EQ(*parse_duration("7d"), milliseconds(604'800'000));
+  for (const char* bad : {"", "5", "s", "5 minutes", "-1s", "1s2", "300000000000d"}) EXPECT_FALSE(parse_duration(bad)) << bad;
+}
+
+TEST(Text, Nearest) {
+  const std::vector<std::string> keys{"memory", "cpus", "time"};
+  EXPECT_EQ(nearest("memroy", keys), "memory");
+  EXPECT_EQ(nearest("cpu", keys), "cpus");
+  EXPECT_EQ(nearest("banana", keys), "");
+  EXPECT_EQ(nearest(std::string(10'000, 'x'), keys), "");
+}
+
+TEST(Text, Utf8) {
+  EXPECT_TRUE(is_utf8("plain é 漢 😀"));
+  for (const char* bad : {"\xff", "\xc0\xaf", "\xed\xa0\x80", "\xf5\x80\x80\x80", "\xe2\x82", "a\x80"})
+    EXPECT_FALSE(is_utf8(bad));
+}
+
+TEST(Text, PathsUnderFolders) {
+  EXPECT_TRUE(starts_with_path("/a/b", "/a"));
+  EXPECT_TRUE(starts_with_path("/a/b", "/a/"));
+  EXPECT_FALSE(starts_with_path("/ab", "/a"));
+  EXPECT_TRUE(starts_with_path("/a", "/"));
+}
+
+TEST(Text, ForeignTextCannotDriveATerminal) { EXPECT_EQ(printable("a\x1b[2Jb\n"), "a\\x1b[2Jb\n"); }
+
+TEST(Text, Hex) {
+  EXPECT_EQ(to_hex(*from_hex("00ff7a")), "00ff7a");
+  EXPECT_FALSE(from_hex("0"));
+  EXPECT_FALSE(from_hex("0G"));
+}
+
+}  // namespace
+}  // namespace loam
