@@ -1,10 +1,10 @@
 /* The channel's memory as both sides see it: C, freestanding, fixed sizes, little endian.
  * Format and rules: docs/formats/channel.md. python/loam/_channel.py mirrors this file by ctypes.
  *
- *   memfd: header | submit queue | complete queue | slots (256-byte aligned)
+ *   memfd: header | queue pair 0 | queue pair 1 | ... | slots (256-byte aligned)
  *
- * One memfd per model, mapped by all its replicas; one queue pair per replica, found at
- * queues_offset + replica_index * queue_pair_stride. */
+ * One memfd per model, mapped by all its replicas; one queue pair per connected worker, found at
+ * queues_offset + index * queue_pair_stride; slot i at slots_offset + i * slot_stride. */
 #ifndef LOAM_CHANNEL_H
 #define LOAM_CHANNEL_H
 
@@ -16,6 +16,7 @@
 #define LOAM_CHANNEL_TENSORS_MAX 16u    /* inputs and outputs of one slot together */
 #define LOAM_CHANNEL_SLOT_ALIGN 256u
 #define LOAM_CHANNEL_DIMS_MAX 8u
+#define LOAM_CHANNEL_ERROR_BYTES 2048u
 
 struct loam_channel_header {
   uint64_t magic;
@@ -29,13 +30,15 @@ struct loam_channel_header {
   uint32_t batch_max; /* rows of a slot */
 };
 
-/* Single producer, single consumer. head is written by the consumer, tail by the producer, each on its own
- * cache line. An entry is a slot index. `armed` is set by a consumer that is about to sleep: on the submit
- * side it is the futex word's companion, on the complete side it asks for a write to the eventfd. */
+/* Single producer, single consumer. head is written by the consumer, tail by the producer, each on
+ * its own cache line; both only grow (modulo 2^32), entry n lies at n % capacity and is a slot
+ * index. `armed` is set to 1 by a consumer that is about to sleep; a producer that finds it set
+ * after its store of tail clears it and wakes: on the submit side by FUTEX_WAKE on tail (shared,
+ * never FUTEX_PRIVATE), on the complete side by a write to the eventfd. */
 struct loam_channel_queue {
   uint32_t head;
   uint32_t pad0[15];
-  uint32_t tail;  /* also the futex word of the submit side */
+  uint32_t tail; /* also the futex word of the submit side */
   uint32_t pad1[15];
   uint32_t armed;
   uint32_t pad2[15];
@@ -47,33 +50,43 @@ struct loam_channel_queue_pair {
   struct loam_channel_queue complete; /* worker → gateway */
 };
 
-/* At the start of each slot. The gateway writes inputs, rows and offsets; the worker writes output shapes,
- * status and the error text. Everything is foreign to the other side: copied, then checked. */
 struct loam_channel_tensor {
-  uint64_t offset;   /* from the slot's start, 256-byte aligned */
+  uint64_t offset; /* from the slot's start, 256-byte aligned */
   uint64_t size_bytes;
-  uint32_t dtype;    /* loam_channel_dtype */
+  uint32_t dtype; /* loam_channel_dtype */
   uint32_t dims;
   int64_t shape[LOAM_CHANNEL_DIMS_MAX];
 };
 
 enum loam_channel_dtype {
-  LOAM_BOOL = 1, LOAM_UINT8, LOAM_UINT16, LOAM_UINT32, LOAM_UINT64,
-  LOAM_INT8, LOAM_INT16, LOAM_INT32, LOAM_INT64, LOAM_FP16, LOAM_FP32, LOAM_FP64
+  LOAM_BOOL = 1,
+  LOAM_UINT8,
+  LOAM_UINT16,
+  LOAM_UINT32,
+  LOAM_UINT64,
+  LOAM_INT8,
+  LOAM_INT16,
+  LOAM_INT32,
+  LOAM_INT64,
+  LOAM_FP16,
+  LOAM_FP32,
+  LOAM_FP64
 };
 
 enum loam_channel_status { LOAM_STATUS_OK = 0, LOAM_STATUS_RAISED = 1 };
 
-#define LOAM_CHANNEL_ERROR_BYTES 2048u
-
+/* At the start of each slot. The gateway writes everything but answered, status, compute_ns and the
+ * error, which the worker writes before it completes the slot; the tensors of the outputs say where
+ * they belong and must still say so then. Everything is foreign to the other side: copied, then
+ * checked. */
 struct loam_channel_slot {
-  uint64_t sequence;      /* of the submission; echoed by the worker in `answered` */
+  uint64_t sequence; /* of the submission; echoed by the worker in `answered` */
   uint64_t answered;
   uint32_t rows;
   uint32_t input_count;
   uint32_t output_count;
-  uint32_t status;        /* loam_channel_status, by the worker */
-  uint64_t compute_ns;    /* by the worker; advisory */
+  uint32_t status;     /* loam_channel_status, by the worker */
+  uint64_t compute_ns; /* by the worker; advisory */
   uint32_t error_size;
   uint32_t pad;
   struct loam_channel_tensor tensors[LOAM_CHANNEL_TENSORS_MAX]; /* inputs, then outputs */
