@@ -1,6 +1,6 @@
-// The node's one loop thread and its workers. Everything in node/ runs on the loop unless it says otherwise;
-// slow things (hashing, builds, child processes that are waited for) go to a worker by `offload`, whose
-// `done` runs on the loop again. At rest nothing wakes: no ticking timers.
+// The node's one loop thread and its workers. Everything in node/ runs on the loop unless it says
+// otherwise; slow things (hashing, builds, child processes that are waited for) go to a worker by
+// `offload`, whose `done` runs on the loop again. At rest nothing wakes: no ticking timers.
 #pragma once
 
 #include <chrono>
@@ -16,19 +16,20 @@ class Loop {
   Loop();
   ~Loop();
 
-  void run();                                  // until stop()
-  void stop();                                 // from any thread
-  void post(std::function<void()> task);       // from any thread
-  // End of turn: `flush` runs after each batch of ready handlers, before the loop sleeps (the database's
-  // one commit per turn, then the replies that waited for it).
+  void run();                             // until stop()
+  void stop();                            // from any thread
+  void post(std::function<void()> task);  // from any thread
+  // End of turn: `flush` runs after each batch of ready handlers, before the loop sleeps (the
+  // database's one commit per turn, then the replies that waited for it).
   void on_turn_end(std::function<void()> flush);
 
-  using Timer = std::shared_ptr<void>;         // dropping it cancels
+  using Timer = std::shared_ptr<void>;  // dropping it cancels
   [[nodiscard]] Timer after(std::chrono::milliseconds delay, std::function<void()> task);
-  using Watch = std::shared_ptr<void>;         // dropping it ends the watch; the fd stays the caller's
+  using Watch = std::shared_ptr<void>;  // dropping it ends the watch; drop it before closing the fd
   [[nodiscard]] Watch watch_readable(int fd, std::function<void()> ready);
 
-  // Runs `work` on a worker thread (at most kWorkersMax at once, then in order), `done` on the loop.
+  // Runs `work` on a worker thread (at most kWorkersMax at once, then in order), `done` on the
+  // loop.
   void offload(std::function<void()> work, std::function<void()> done);
 
   struct Impl;
