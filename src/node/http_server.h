@@ -1,10 +1,12 @@
 // HTTP/1.1 over the node's Unix socket, with the caller's identity from the kernel (SO_PEERCRED,
 // SO_PEERGROUPS). One TU includes Boost; handlers see plain types.
 //
-// Trust: requests are foreign bytes: head at most 64 KiB, body at most 16 MiB (an import streams by a folder
-// path, never by body), 256 connections, 64 for one uid.
+// Trust: requests are foreign bytes: head at most 64 KiB, body at most 16 MiB (an import streams by
+// a folder path, never by body), 256 connections, 64 for one uid; a request must be complete within
+// 60 s.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -20,6 +22,12 @@
 
 namespace loam::node {
 
+inline constexpr std::uint32_t kHeadBytesMax = 64 * 1024;
+inline constexpr std::uint64_t kBodyBytesMax = 16u << 20;
+inline constexpr std::size_t kConnectionsMax = 256;
+inline constexpr std::size_t kConnectionsOfUidMax = 64;
+inline constexpr std::chrono::seconds kRequestTimeMax{60};  // idle between two requests, too
+
 struct Caller {
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
@@ -32,24 +40,31 @@ struct Request {
   std::string path;                          // decoded, without the query
   std::map<std::string, std::string> query;  // decoded
   Json body;                                 // null where there is none
+  std::string upgrade;                       // the Upgrade header, "" where there is none
   Caller caller;
 };
 
-// A reply is given once, now or later, from the loop thread. Replies to changes are sent after the turn's commit.
+// A reply is given once, now or later, from the loop thread. The node hands its handlers responders
+// whose replies wait for the turn's commit (committed_responder.h). One that dies without a reply
+// answers 500.
 class Responder {
  public:
   virtual ~Responder() = default;
   virtual void reply(int status, const Json& body) = 0;
-  virtual void reply_error(const Error& error) = 0;      // {"error":{"code","text"}} with the fitting status
+  virtual void reply_error(
+      const Error& error) = 0;  // {"error":{"code","text"}} with the fitting status
   // Starts a body without an end (chunked): text/event-stream or application/octet-stream.
   virtual void start_stream(std::string_view content_type) = 0;
-  virtual void write(std::string_view bytes) = 0;        // queued; see pending_bytes()
-  virtual std::size_t pending_bytes() const = 0;         // slow readers: stop producing over a limit
+  virtual void write(std::string_view bytes) = 0;  // queued; see pending_bytes()
+  virtual std::size_t pending_bytes() const = 0;   // slow readers: stop producing over a limit
+  // Once, from the loop (never from within): nothing or little is pending any more.
   virtual void on_drained(std::function<void()> ready) = 0;
   virtual void end_stream() = 0;
-  // 101 Switching Protocols, then the connection itself (to be handed to a shim).
+  // 101 Switching Protocols, then the connection itself (to be handed to a shim), blocking. A
+  // client that sent bytes behind the request's head before it saw the 101 is refused (400):
+  // nothing is ever lost silently.
   virtual void upgrade(std::string_view protocol, std::function<void(Fd)> taken) = 0;
-  virtual void on_closed(std::function<void()> gone) = 0;   // the client vanished before the end
+  virtual void on_closed(std::function<void()> gone) = 0;  // the client vanished before the end
 };
 using ResponderPtr = std::shared_ptr<Responder>;
 
@@ -59,6 +74,12 @@ class HttpServer {
   // Takes a listening socket.
   HttpServer(Loop& loop, Fd listener, Handler handler);
   ~HttpServer();
+
+  // Takes no more connections; `done` once every reply that was given has left (2 s at most).
+  void finish(std::function<void()> done);
+  // The node must end: whoever waits for an answer gets this error, as far as the socket takes it
+  // at once.
+  void fail_all(const Error& error);
 
  private:
   struct Impl;

@@ -1,6 +1,6 @@
-// Where this node keeps what, and with which ids. Root: /var/lib/loam and /run/loam. A user's own node:
-// $XDG_STATE_HOME/loam and $XDG_RUNTIME_DIR/loam (or STATE/run). LOAM_STATE_DIR and LOAM_RUNTIME_DIR override
-// both (tests, several nodes on one machine).
+// Where this node keeps what, and with which ids. Root: /var/lib/loam and /run/loam. A user's own
+// node: $XDG_STATE_HOME/loam and $XDG_RUNTIME_DIR/loam (or STATE/run). LOAM_STATE_DIR and
+// LOAM_RUNTIME_DIR override both (tests, several nodes on one machine).
 #pragma once
 
 #include <cstdint>
@@ -14,29 +14,30 @@
 namespace loam::node {
 
 struct Paths {
-  std::string state;         // 0711 root node, 0700 rootless
+  std::string state;  // 0711 root node, 0700 rootless
   std::string runtime;
-  std::string socket;        // RUNTIME/node.sock, 0666 for the root node (peer credentials decide), 0600 rootless
-  std::string database;      // STATE/node.db
-  std::string store;         // STATE/store
-  std::string attempts;      // STATE/attempts
-  std::string builds;        // STATE/builds
-  std::string outputs;       // STATE/outputs/ATTEMPT: output folders, owned by the job's user
-  std::string homes;         // STATE/homes/UID/PROJECT
-  std::string endpoints;     // STATE/endpoints/ID
-  std::string secrets;       // STATE/secrets, 0700
-  std::string log;           // STATE/node.log
+  std::string
+      socket;  // RUNTIME/node.sock, 0666 for the root node (peer credentials decide), 0600 rootless
+  std::string database;   // STATE/node.db
+  std::string store;      // STATE/store
+  std::string attempts;   // STATE/attempts
+  std::string builds;     // STATE/builds
+  std::string outputs;    // STATE/outputs/ATTEMPT: output folders, owned by the job's user
+  std::string homes;      // STATE/homes/UID/PROJECT
+  std::string endpoints;  // STATE/endpoints/ID
+  std::string secrets;    // STATE/secrets, 0700
+  std::string log;        // STATE/node.log
 };
 
 // How this node sees ids (sandbox.md, "Identity").
 struct Identity {
-  bool rootless = false;          // runs as namespace 0 of its own user namespace
-  bool single_id = false;         // rootless without subordinate ids: only base: host
-  std::uint32_t owner_uid = 0;    // rootless: the user
+  bool rootless = false;        // runs as namespace 0 of its own user namespace
+  bool single_id = false;       // rootless without subordinate ids: only base: host
+  std::uint32_t owner_uid = 0;  // rootless: the user
   std::uint32_t owner_gid = 0;
-  sandbox::IdRange build_uids;    // the build range, as this node sees ids
+  sandbox::IdRange build_uids;  // the build range, as this node sees ids
   sandbox::IdRange build_gids;
-  std::uint32_t job_uid = 0;      // root node: Loam's unprivileged id for jobs of root
+  std::uint32_t job_uid = 0;  // root node: Loam's unprivileged id for jobs of root
   std::uint32_t job_gid = 0;
 };
 
@@ -48,7 +49,8 @@ struct NodeContext {
 
 // Without touching the disk: from the caller's uid and environment.
 Paths paths_for(bool root);
-// The socket a CLI of this uid should use: LOAM_RUNTIME_DIR's, else a system node's where it exists, else the user's.
-// (engines/ has the same rule for the client side; both follow docs/node-api.md.)
+// The socket a CLI of this uid should use: LOAM_RUNTIME_DIR's, else a system node's where it
+// exists, else the user's. (engines/ has the same rule for the client side; both follow
+// docs/node-api.md.)
 
 }  // namespace loam::node

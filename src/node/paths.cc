@@ -1,0 +1,56 @@
+#include "node/paths.h"
+
+#include <pwd.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+namespace loam::node {
+namespace {
+
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  // A relative path would mean another folder after the daemon's chdir.
+  return value != nullptr && value[0] == '/' ? value : "";
+}
+
+std::string home_folder() {
+  if (std::string home = variable("HOME"); !home.empty()) return home;
+  const passwd* entry = ::getpwuid(::getuid());
+  return entry != nullptr && entry->pw_dir != nullptr ? entry->pw_dir : "/";
+}
+
+std::string state_folder(bool root) {
+  if (std::string folder = variable("LOAM_STATE_DIR"); !folder.empty()) return folder;
+  if (root) return "/var/lib/loam";
+  if (std::string folder = variable("XDG_STATE_HOME"); !folder.empty()) return folder + "/loam";
+  return home_folder() + "/.local/state/loam";
+}
+
+std::string runtime_folder(bool root, const std::string& state) {
+  if (std::string folder = variable("LOAM_RUNTIME_DIR"); !folder.empty()) return folder;
+  if (root) return "/run/loam";
+  if (std::string folder = variable("XDG_RUNTIME_DIR"); !folder.empty()) return folder + "/loam";
+  return state + "/run";
+}
+
+}  // namespace
+
+Paths paths_for(bool root) {
+  Paths paths;
+  paths.state = state_folder(root);
+  paths.runtime = runtime_folder(root, paths.state);
+  paths.socket = paths.runtime + "/node.sock";
+  paths.database = paths.state + "/node.db";
+  paths.store = paths.state + "/store";
+  paths.attempts = paths.state + "/attempts";
+  paths.builds = paths.state + "/builds";
+  paths.outputs = paths.state + "/outputs";
+  paths.homes = paths.state + "/homes";
+  paths.endpoints = paths.state + "/endpoints";
+  paths.secrets = paths.state + "/secrets";
+  paths.log = paths.state + "/node.log";
+  return paths;
+}
+
+}  // namespace loam::node
