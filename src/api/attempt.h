@@ -99,6 +99,9 @@ struct MissingGuard {
   std::string reason;
 };
 
+Json to_json(const std::vector<MissingGuard>& missing);   // the "missing" of a running packet
+Result<std::vector<MissingGuard>> missing_guards_from(const Json& list);
+
 struct ExitRecord {
   std::string attempt;
   Outcome outcome = Outcome::exited;
