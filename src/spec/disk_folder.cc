@@ -1,0 +1,105 @@
+// The project's folder on disk, with the caller's own rights. Links that lead out of it do not
+// count, as they do not for the snapshot and the sandbox (openat2(2), RESOLVE_BENEATH).
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <memory>
+
+#include "base/fd.h"
+#include "base/files.h"
+#include "base/text.h"
+#include "spec/project.h"
+
+namespace loam::spec {
+namespace {
+
+constexpr std::size_t kWalkEntriesMax = 200'000;
+constexpr std::size_t kWalkDepthMax = 64;
+
+Fd open_beneath(int folder, const std::string& relative, int flags) {
+  open_how how{};
+  how.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+  return Fd(static_cast<int>(syscall(SYS_openat2, folder, relative.c_str(), &how, sizeof how)));
+}
+
+Fd open_folder(const std::string& path) {
+  return Fd(open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+}
+
+bool is_regular(int fd) {
+  struct stat status {};
+  return fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+}
+
+struct CloseDirectory {
+  void operator()(DIR* directory) const { closedir(directory); }
+};
+
+// Looks for one file that matches, below one folder.
+class Walk {
+ public:
+  Walk(int root, std::string_view pattern) : root_(root), pattern_(pattern) {}
+
+  // Where the limit ends the walk, a match can't be ruled out and the answer is yes.
+  bool finds(const std::string& folder, std::size_t depth) {
+    const std::string here = folder.empty() ? "." : folder;
+    Fd fd = open_beneath(root_, here, O_RDONLY | O_DIRECTORY);
+    if (!fd || depth > kWalkDepthMax) return false;
+    std::unique_ptr<DIR, CloseDirectory> directory(fdopendir(fd.get()));
+    if (!directory) return false;
+    fd.release();
+    while (const dirent* entry = readdir(directory.get())) {
+      const std::string_view name = entry->d_name;
+      if (name == "." || name == "..") continue;
+      if (++entries_ > kWalkEntriesMax) return true;
+      const std::string path =
+          folder.empty() ? std::string(name) : folder + "/" + std::string(name);
+      if (entry->d_type == DT_DIR ? finds_below(path, depth) : matches_file(path)) return true;
+    }
+    return false;
+  }
+
+ private:
+  bool finds_below(const std::string& path, std::size_t depth) {
+    // Deeper than the pattern has components there is nothing, unless a ** takes any number.
+    const bool any_depth = pattern_.find("**") != std::string_view::npos;
+    if (!any_depth && split(path, '/').size() >= split(pattern_, '/').size()) return false;
+    return finds(path, depth + 1);
+  }
+  bool matches_file(const std::string& path) const {
+    return matches_pattern(pattern_, path) && is_regular(open_beneath(root_, path, O_PATH).get());
+  }
+
+  int root_;
+  std::string_view pattern_;
+  std::size_t entries_ = 0;
+};
+
+}  // namespace
+
+bool DiskFolder::has_file(const std::string& relative) const {
+  const Fd root = open_folder(path_);
+  return root.valid() && is_regular(open_beneath(root.get(), relative, O_PATH).get());
+}
+
+bool DiskFolder::has_match(const std::string& pattern) const {
+  if (has_file(pattern)) return true;  // no wildcard, or a name that looks like one
+  const Fd root = open_folder(path_);
+  return root.valid() && Walk(root.get(), pattern).finds(pattern_folder(pattern), 0);
+}
+
+Result<std::string> DiskFolder::read(const std::string& relative) const {
+  const Fd root = open_folder(path_);
+  if (!root) return fail_errno(path_);
+  const Fd file = open_beneath(root.get(), relative, O_RDONLY);
+  if (!file) return fail_errno(relative);
+  if (!is_regular(file.get())) return fail(ErrorCode::invalid, relative + " is no regular file");
+  return read_fd(file.get(), kFileBytesMax);
+}
+
+}  // namespace loam::spec

@@ -1,0 +1,284 @@
+#include "spec/reader.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+#include "base/text.h"
+#include "spec/scalar.h"
+
+namespace loam::spec {
+namespace {
+
+std::string format_number(double value) {
+  std::array<char, 32> buffer{};
+  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value);
+  return {buffer.data(), end.ptr};
+}
+
+// Keys that people put a level too high or too low.
+struct Home {
+  std::string_view key;
+  std::string_view where;
+};
+constexpr std::array kHomes{
+    Home{"cpus", "under resources:"},
+    Home{"memory", "under resources:"},
+    Home{"gpus", "under resources:"},
+    Home{"time", "under resources: of a step"},
+    Home{"max", "under batch:"},
+    Home{"delay_max", "under batch:"},
+    Home{"base", "under env:"},
+    Home{"apt", "under env:"},
+    Home{"pip", "under env:"},
+    Home{"require", "under sandbox:"},
+    Home{"run", "in a step"},
+    Home{"params", "in a step"},
+    Home{"after", "in a step"},
+    Home{"retries", "in a step"},
+    Home{"scratch", "in a step"},
+    Home{"output", "in a step"},
+    Home{"code", "in a step"},
+    Home{"handler", "in a service"},
+    Home{"batch", "in a service"},
+    Home{"replicas", "in a service"},
+    Home{"model", "in a service"},
+    Home{"vars", "at the top of the file"},
+    Home{"mounts", "at the top of the file"},
+    Home{"secrets", "at the top of the file"},
+    Home{"data", "at the top of the file"},
+    Home{"endpoint", "at the top of the file"},
+    Home{"keep", "at the top of the file"},
+};
+
+std::string home_of(std::string_view key) {
+  for (const Home& home : kHomes)
+    if (home.key == key) return "; it belongs " + std::string(home.where);
+  return "";
+}
+
+// "2G" and "512M" are the usual slips.
+std::string size_hint(std::string_view text) {
+  static constexpr std::string_view kLetters = "kKMGT";
+  std::string_view number = trim(text);
+  while (!number.empty() &&
+         std::string_view("0123456789.").find(number.back()) == std::string_view::npos)
+    number.remove_suffix(1);
+  const std::string_view unit = trim(trim(text).substr(number.size()));
+  if (number.empty() || unit.empty()) return "";
+  const char upper = unit[0] == 'k' || unit[0] == 'm' || unit[0] == 'g' || unit[0] == 't'
+                         ? static_cast<char>(unit[0] - 32)
+                         : unit[0];
+  if (kLetters.find(upper) == std::string_view::npos) return "";
+  const std::string guess = std::string(number) + upper + "iB";
+  return parse_size(guess) ? "; did you mean '" + guess + "'?" : "";
+}
+
+}  // namespace
+
+std::string one_of(const std::vector<std::string>& choices) {
+  std::string text;
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    if (i > 0) text += i + 1 == choices.size() ? " or " : ", ";
+    text += quoted(choices[i]);
+  }
+  return text;
+}
+
+std::string did_you_mean(std::string_view wrong, const std::vector<std::string>& candidates) {
+  const std::string near = nearest(wrong, candidates);
+  return near.empty() ? "" : "; did you mean '" + near + "'?";
+}
+
+bool Value::is_text() const { return is_scalar() && scalar_type(*node_) == ScalarType::text; }
+
+void Value::wrong_type(std::string_view expected) const {
+  problem("expected " + std::string(expected) + ", found " + found(*node_));
+}
+
+std::optional<std::string> Value::text(std::string_view expected) const {
+  if (!is_text()) {
+    const bool mend = is_scalar();
+    problem("expected " + std::string(expected) + ", found " + found(*node_) +
+            (mend ? "; put it in quotes where it is meant as text" : ""));
+    return {};
+  }
+  if (trim(node_->text).empty()) {
+    problem("is empty; expected " + std::string(expected));
+    return {};
+  }
+  return node_->text;
+}
+
+std::optional<std::string> Value::written(std::string_view expected) const {
+  if (is_scalar()) return node_->text;
+  wrong_type(expected);
+  return {};
+}
+
+std::optional<std::int64_t> Value::integer(IntegerRange range) const {
+  const std::string expected =
+      "a whole number from " + std::to_string(range.min) + " to " + std::to_string(range.max);
+  if (!is_scalar() || scalar_type(*node_) != ScalarType::integer) {
+    wrong_type(expected);
+    return {};
+  }
+  if (has_leading_zero(node_->text)) {
+    problem(quoted(node_->text) + " could be read as octal; write it without the leading zero");
+    return {};
+  }
+  const auto value = parse_integer(node_->text);
+  if (!value || *value < range.min || *value > range.max) {
+    problem(node_->text.substr(0, 40) + " is out of range; expected " + expected);
+    return {};
+  }
+  return value;
+}
+
+std::optional<double> Value::number(NumberRange range) const {
+  const std::string expected =
+      "a number from " + format_number(range.min) + " to " + format_number(range.max);
+  const bool numeric = is_scalar() && (scalar_type(*node_) == ScalarType::integer ||
+                                       scalar_type(*node_) == ScalarType::fraction);
+  if (!numeric) {
+    wrong_type(expected);
+    return {};
+  }
+  const auto value = parse_number(node_->text);
+  if (!value || *value < range.min || *value > range.max) {
+    problem(node_->text.substr(0, 40) + " is out of range; expected " + expected);
+    return {};
+  }
+  return value;
+}
+
+std::optional<std::uint64_t> Value::size_bytes(SizeRange range) const {
+  static constexpr std::string_view kExpected = "a size such as 2GiB or 512MB";
+  const bool right = is_scalar() && scalar_type(*node_) != ScalarType::boolean &&
+                     scalar_type(*node_) != ScalarType::fraction;
+  if (!right) {
+    wrong_type(kExpected);
+    return {};
+  }
+  const auto size = parse_size(node_->text);
+  if (!size) {
+    problem(quoted(node_->text) +
+            " is no size; expected a number with B, KiB, MiB, GiB, TiB, kB, MB, GB or TB" +
+            size_hint(node_->text));
+    return {};
+  }
+  if (*size < range.min_bytes || *size > range.max_bytes) {
+    const bool bare = scalar_type(*node_) == ScalarType::integer;
+    problem(quoted(node_->text) + (bare ? " (bytes, as it has no unit)" : "") +
+            " is out of range; expected a size from " + format_size(range.min_bytes) + " to " +
+            format_size(range.max_bytes));
+    return {};
+  }
+  return *size;
+}
+
+std::optional<std::chrono::nanoseconds> Value::duration(DurationRange range) const {
+  static constexpr std::string_view kExpected = "a duration such as 30s, 5ms or 1h";
+  if (!is_scalar() || scalar_type(*node_) == ScalarType::boolean) {
+    wrong_type(kExpected);
+    return {};
+  }
+  if (scalar_type(*node_) != ScalarType::text) {
+    problem(quoted(node_->text) + " has no unit; expected " + std::string(kExpected) +
+            "; did you mean '" + node_->text.substr(0, 20) + "s'?");
+    return {};
+  }
+  const auto duration = parse_duration(node_->text);
+  if (!duration) {
+    problem(quoted(node_->text) +
+            " is no duration; expected a number with us, ms, s, m, h or d, such as 30s");
+    return {};
+  }
+  if (*duration < range.min || *duration > range.max) {
+    problem(quoted(node_->text) + " is out of range; expected a duration from " +
+            format_duration(range.min) + " to " + format_duration(range.max));
+    return {};
+  }
+  return *duration;
+}
+
+std::optional<std::size_t> Value::choice(const std::vector<std::string>& choices) const {
+  if (is_text()) {
+    const auto at = std::find(choices.begin(), choices.end(), node_->text);
+    if (at != choices.end()) return static_cast<std::size_t>(at - choices.begin());
+    const std::string hint = did_you_mean(node_->text, choices);
+    problem(quoted(node_->text) + " is not known here; expected " + one_of(choices) + hint);
+    return {};
+  }
+  wrong_type(one_of(choices));
+  return {};
+}
+
+std::vector<Value> Value::items(std::string_view expected) const {
+  std::vector<Value> values;
+  if (!is_list()) {
+    const bool mend = is_text() && node_->text.size() < 40 && !node_->text.empty();
+    problem("expected " + std::string(expected) + ", found " + found(*node_) +
+            (mend ? "; write [" + node_->text + "]" : ""));
+    return values;
+  }
+  for (const Node& item : node_->items)
+    values.emplace_back(*reader_, item, join_index(key_, values.size()), item.place);
+  return values;
+}
+
+std::vector<NamedValue> Value::members(std::string_view expected) const {
+  std::vector<NamedValue> values;
+  if (!is_map()) {
+    wrong_type(expected);
+    return values;
+  }
+  for (const Member& member : node_->members)
+    values.push_back(
+        {member.key, Value(*reader_, member.value, join_key(key_, member.key), member.place)});
+  return values;
+}
+
+Section::Section(const Value& value, std::vector<std::string> keys, std::string_view expected)
+    : value_(value) {
+  if (!value.is_map()) {
+    value.wrong_type(expected);
+    return;
+  }
+  for (const Member& member : value.node().members)
+    if (std::find(keys.begin(), keys.end(), member.key) == keys.end()) unknown_key(member, keys);
+}
+
+void Section::unknown_key(const Member& member, const std::vector<std::string>& keys) const {
+  std::string message = "unknown key";
+  const std::string home = home_of(member.key);
+  const std::string near = did_you_mean(member.key, keys);
+  if (member.key == "<<")
+    message +=
+        "; merge keys are not part of YAML 1.2: write the keys out, or use an alias for a whole "
+        "value";
+  else if (!home.empty())
+    message += home;
+  else if (!near.empty())
+    message += near;
+  else
+    message += "; expected one of " + join(keys, ", ");
+  value_.reader().problem(member.place, join_key(value_.key(), member.key), std::move(message));
+}
+
+std::optional<Value> Section::find(std::string_view key) const {
+  for (const Member& member : value_.node().members)
+    if (member.key == key)
+      return Value(value_.reader(), member.value, join_key(value_.key(), key), member.place);
+  return {};
+}
+
+std::optional<Value> Section::need(std::string_view key, std::string_view expected) const {
+  auto value = find(key);
+  if (!value && value_.is_map())
+    value_.reader().problem(value_.key_place(), join_key(value_.key(), key),
+                            "is missing; expected " + std::string(expected));
+  return value;
+}
+
+}  // namespace loam::spec

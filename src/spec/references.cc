@@ -1,0 +1,164 @@
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "base/text.h"
+#include "spec/parts.h"
+
+namespace loam::spec {
+namespace {
+
+using Index = std::map<std::string, std::size_t>;
+
+Index index_steps(const std::vector<Step>& steps) {
+  Index index;
+  for (std::size_t i = 0; i < steps.size(); ++i) index.emplace(steps[i].name, i);
+  return index;
+}
+
+void check_afters(Reader& reader, const Draft& draft, const Index& index) {
+  std::vector<std::string> names;
+  for (const Step& step : draft.project.steps) names.push_back(step.name);
+  for (const auto& after : draft.afters)
+    for (const Reference& reference : after)
+      if (!index.contains(reference.name))
+        reader.problem(
+            reference.place, reference.key,
+            "no step is named " + quoted(reference.name) +
+                (nearest(reference.name, names).empty() ? "; there is " + one_of(names)
+                                                        : did_you_mean(reference.name, names)));
+}
+
+// Positions of the steps in an order in which they can run: passes over the file, each taking what
+// has all of its `after` behind it. What remains waits, directly or not, for itself.
+struct Order {
+  std::vector<std::size_t> runnable;
+  std::vector<bool> done;
+};
+
+bool waits(const std::vector<Reference>& after, const Index& index, const std::vector<bool>& done) {
+  return std::any_of(after.begin(), after.end(), [&](const Reference& reference) {
+    const auto found = index.find(reference.name);
+    return found != index.end() && !done[found->second];
+  });
+}
+
+Order order_steps(const Draft& draft, const Index& index) {
+  Order order;
+  order.done.assign(draft.afters.size(), false);
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (std::size_t i = 0; i < draft.afters.size(); ++i) {
+      if (order.done[i] || waits(draft.afters[i], index, order.done)) continue;
+      order.done[i] = true;
+      order.runnable.push_back(i);
+      moved = true;
+    }
+  }
+  return order;
+}
+
+struct Edge {
+  std::size_t step;
+  const Reference* reference;  // to the step that it waits for
+};
+
+void report_cycle(Reader& reader, const Draft& draft, std::vector<Edge> cycle) {
+  const auto first = std::min_element(cycle.begin(), cycle.end(),
+                                      [](const Edge& a, const Edge& b) { return a.step < b.step; });
+  std::rotate(cycle.begin(), first, cycle.end());
+  std::string text;
+  for (const Edge& edge : cycle) text += draft.project.steps[edge.step].name + " → ";
+  text += draft.project.steps[cycle[0].step].name;
+  reader.problem(cycle[0].reference->place, cycle[0].reference->key,
+                 cycle.size() == 1 ? "a step cannot wait for itself (" + text + ")"
+                                   : "these steps wait for each other: " + text);
+}
+
+// Every step that is not done has a reference to another such step; following these leads into a
+// cycle.
+void check_cycles(Reader& reader, const Draft& draft, const Index& index,
+                  const std::vector<bool>& done) {
+  std::vector<int> walk_of(draft.afters.size(), 0);
+  for (std::size_t start = 0; start < draft.afters.size(); ++start) {
+    const int walk = static_cast<int>(start) + 1;
+    std::vector<Edge> trail;
+    std::size_t at = start;
+    while (!done[at] && walk_of[at] == 0) {
+      walk_of[at] = walk;
+      for (const Reference& reference : draft.afters[at]) {
+        const auto next = index.find(reference.name);
+        if (next == index.end() || done[next->second]) continue;
+        trail.push_back({at, &reference});
+        at = next->second;
+        break;
+      }
+    }
+    if (done[at] || walk_of[at] != walk || trail.empty()) continue;
+    const auto entry =
+        std::find_if(trail.begin(), trail.end(), [&](const Edge& edge) { return edge.step == at; });
+    report_cycle(reader, draft, {entry, trail.end()});
+  }
+}
+
+void check_models(Reader& reader, const Draft& draft) {
+  if (reader.known_models == nullptr) return;
+  std::vector<std::string> names = *reader.known_models;
+  for (const Step& step : draft.project.steps)
+    if (step.output && !step.output->model.empty()) names.push_back(step.output->model);
+  for (const auto& model : draft.models) {
+    if (!model || std::find(names.begin(), names.end(), model->name) != names.end()) continue;
+    std::string mend = did_you_mean(model->name, names);
+    if (mend.empty())
+      mend = "; give a step `output: {model: " + model->name +
+             ", path: FOLDER}` or use `loam models import`";
+    reader.problem(
+        model->place, model->key,
+        "no step makes a model named " + quoted(model->name) + " and none is imported" + mend);
+  }
+}
+
+// Steps and services of a run share one space of names: RUN/NAME.
+void check_clashes(Reader& reader, const Draft& draft, const Index& index) {
+  for (const Service& service : draft.project.services)
+    if (const auto step = index.find(service.name); step != index.end())
+      reader.problem(service.place, "services." + service.name,
+                     "a step at line " +
+                         std::to_string(draft.project.steps[step->second].place.line) +
+                         " has this name too; a run's parts need names of their own");
+}
+
+// Data folders are bound read-only at their own place.
+void check_outputs(Reader& reader, const Draft& draft) {
+  for (const auto& output : draft.outputs) {
+    if (!output || output->name.empty()) continue;
+    for (const DataSource& source : draft.project.data) {
+      const std::string folder = pattern_folder(source.files);
+      if (!folder.empty() && starts_with_path(output->name, folder))
+        reader.problem(output->place, output->key,
+                       quoted(output->name) + " lies in the folder of data " + quoted(source.name) +
+                           ", which jobs cannot write; choose another folder");
+    }
+  }
+}
+
+void reorder(Draft& draft, const std::vector<std::size_t>& order) {
+  std::vector<Step> steps;
+  for (const std::size_t i : order) steps.push_back(std::move(draft.project.steps[i]));
+  draft.project.steps = std::move(steps);
+}
+
+}  // namespace
+
+void check_references(Reader& reader, Draft& draft) {
+  const Index index = index_steps(draft.project.steps);
+  check_afters(reader, draft, index);
+  check_models(reader, draft);
+  check_clashes(reader, draft, index);
+  check_outputs(reader, draft);
+  const Order order = order_steps(draft, index);
+  check_cycles(reader, draft, index, order.done);
+  if (order.runnable.size() == draft.project.steps.size()) reorder(draft, order.runnable);
+}
+
+}  // namespace loam::spec

@@ -1,0 +1,334 @@
+#include "spec/yaml.h"
+
+#include <yaml-cpp/eventhandler.h>
+#include <yaml-cpp/exceptions.h>
+#include <yaml-cpp/mark.h>
+#include <yaml-cpp/parser.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <sstream>
+#include <utility>
+
+#include "base/text.h"
+#include "spec/bytes.h"
+
+namespace loam::spec {
+namespace {
+
+Place place_of(const YAML::Mark& mark) {
+  if (mark.is_null()) return {1, 1};
+  return {mark.line + 1, mark.column + 1};
+}
+
+// What a subtree adds to the document, and how deep it goes.
+struct Cost {
+  std::size_t nodes = 0;
+  std::size_t bytes = 0;
+  std::size_t depth = 0;
+};
+
+Cost cost_of(const Node& node) {
+  Cost cost{1, node.text.size(), 1};
+  const auto add = [&](const Node& child) {
+    const Cost part = cost_of(child);
+    cost.nodes += part.nodes;
+    cost.bytes += part.bytes;
+    cost.depth = std::max(cost.depth, part.depth + 1);
+  };
+  for (const Node& item : node.items) add(item);
+  for (const Member& member : node.members) {
+    cost.bytes += member.key.size();
+    add(member.value);
+  }
+  return cost;
+}
+
+std::string depth_message() {
+  return "nested deeper than " + std::to_string(kDepthMax) + " levels";
+}
+
+// Builds the tree. Past a limit it notes the problem once and ignores what follows: yaml-cpp's
+// events cannot be stopped other than by throwing, and at most kFileBytesMax bytes remain.
+class Builder : public YAML::EventHandler {
+ public:
+  explicit Builder(const Indentation& indentation) : indentation_(indentation) {}
+
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    if (documents_++ == 0 || stopped_) return;
+    second_document = place_of(mark);
+    stopped_ = true;
+  }
+  void OnDocumentEnd() override {}
+
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    Node node;
+    node.place = place_of(mark);
+    put(std::move(node), anchor);
+  }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& value) override;
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override;
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
+    open(Node::Kind::list, mark, tag, anchor);
+  }
+  void OnSequenceEnd() override { close(); }
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value) override {
+    open(Node::Kind::map, mark, tag, anchor);
+  }
+  void OnMapEnd() override { close(); }
+
+  std::optional<Node> root;
+  std::vector<Problem> problems;
+  std::optional<Place> second_document;
+  bool stopped() const { return stopped_; }
+
+ private:
+  struct Frame {
+    Node node;
+    YAML::anchor_t anchor = 0;
+    std::optional<Node> key;              // of a map: read, its value still to come
+    std::map<std::string, Place> places;  // of a map: its keys so far
+  };
+
+  void open(Node::Kind kind, const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor);
+  void close();
+  void put(Node node, YAML::anchor_t anchor);
+  void put_member(Frame& frame, Node value);
+  bool pay(const Cost& cost, Place place);
+  void stop(Place place, std::string message);
+  void problem(Place place, std::string key, std::string message);
+  std::string path() const;
+  void check_tag(Place place, const std::string& tag, std::string_view allowed);
+  void check_tab(Place place);
+
+  const Indentation& indentation_;
+  std::vector<Frame> stack_;
+  std::map<YAML::anchor_t, Node> anchors_;
+  Cost spent_;
+  int documents_ = 0;
+  int tab_line_ = 0;
+  bool stopped_ = false;
+};
+
+void Builder::problem(Place place, std::string key, std::string message) {
+  problems.push_back({place, std::move(key), std::move(message)});
+}
+
+void Builder::stop(Place place, std::string message) {
+  if (!stopped_) problem(place, "", std::move(message));
+  stopped_ = true;
+}
+
+std::string Builder::path() const {
+  std::string text;
+  for (const Frame& frame : stack_) {
+    if (frame.node.kind == Node::Kind::list) text = join_index(text, frame.node.items.size());
+    if (frame.node.kind == Node::Kind::map && frame.key) text = join_key(text, frame.key->text);
+  }
+  return text;
+}
+
+// Plain scalars come with "?", quoted ones with "!".
+void Builder::check_tag(Place place, const std::string& tag, std::string_view allowed) {
+  if (tag.empty() || tag == "?" || tag == "!" || tag == allowed) return;
+  problem(place, path(), "the tag " + quoted(tag) + " is not known here; remove it");
+}
+
+// YAML forbids tabs as indentation; yaml-cpp lets some pass. A value that begins a line is what
+// counts: tabs within a block of text or a longer string are the user's.
+void Builder::check_tab(Place place) {
+  const int column = indentation_.tab_column(place.line);
+  if (column == 0 || place.line == tab_line_ ||
+      indentation_.content_column(place.line) != place.column)
+    return;
+  tab_line_ = place.line;
+  problem({place.line, column}, "", "a tab indents this line; indent with spaces");
+}
+
+void Builder::OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                       const std::string& value) {
+  if (stopped_) return;
+  Node node;
+  node.kind = Node::Kind::scalar;
+  node.place = place_of(mark);
+  node.text = value;
+  node.quoted = tag != "?";
+  check_tab(node.place);
+  check_tag(node.place, tag, "tag:yaml.org,2002:str");
+  if (value.find('\0') != std::string::npos || !is_utf8(value)) {
+    problem(node.place, path(), "an escape makes a NUL byte or no valid character; remove it");
+    node.text = "?";
+  }
+  put(std::move(node), anchor);
+}
+
+void Builder::OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) {
+  if (stopped_) return;
+  const Place place = place_of(mark);
+  const auto found = anchors_.find(anchor);
+  if (found == anchors_.end()) return stop(place, "this alias refers to a value that contains it");
+  const Cost cost = cost_of(found->second);
+  if (stack_.size() + cost.depth > kDepthMax + 1) return stop(place, depth_message());
+  if (!pay(cost, place)) return;
+  Node copy = found->second;
+  put(std::move(copy), 0);
+}
+
+void Builder::open(Node::Kind kind, const YAML::Mark& mark, const std::string& tag,
+                   YAML::anchor_t anchor) {
+  if (stopped_) return;
+  const Place place = place_of(mark);
+  if (stack_.size() >= kDepthMax) return stop(place, depth_message());
+  check_tab(place);
+  check_tag(place, tag,
+            kind == Node::Kind::map ? "tag:yaml.org,2002:map" : "tag:yaml.org,2002:seq");
+  Frame frame;
+  frame.node.kind = kind;
+  frame.node.place = place;
+  frame.anchor = anchor;
+  stack_.push_back(std::move(frame));
+}
+
+void Builder::close() {
+  if (stopped_) return;
+  Frame frame = std::move(stack_.back());
+  stack_.pop_back();
+  put(std::move(frame.node), frame.anchor);
+}
+
+bool Builder::pay(const Cost& cost, Place place) {
+  spent_.nodes += cost.nodes;
+  spent_.bytes += cost.bytes;
+  if (spent_.nodes <= kNodesMax && spent_.bytes <= kTextBytesMax) return true;
+  stop(place, "the file has more than " + std::to_string(kNodesMax) + " values or " +
+                  std::to_string(kTextBytesMax) + " bytes of text once its aliases are followed");
+  return false;
+}
+
+void Builder::put(Node node, YAML::anchor_t anchor) {
+  if (stopped_) return;
+  if (!pay({1, node.text.size(), 1}, node.place)) return;
+  if (anchor != 0) anchors_[anchor] = node;
+  if (stack_.empty()) {
+    root = std::move(node);
+    return;
+  }
+  Frame& frame = stack_.back();
+  if (frame.node.kind == Node::Kind::list)
+    frame.node.items.push_back(std::move(node));
+  else if (!frame.key)
+    frame.key = std::move(node);
+  else
+    put_member(frame, std::move(node));
+}
+
+void Builder::put_member(Frame& frame, Node value) {
+  const std::string key_path = path();
+  Node key = std::move(*frame.key);
+  frame.key.reset();
+  if (key.kind != Node::Kind::scalar) {
+    problem(key.place, key_path,
+            key.kind == Node::Kind::null ? "a key is missing before ':'"
+                                         : "a key must be text, not a list or a map");
+    return;
+  }
+  if (const auto first = frame.places.find(key.text); first != frame.places.end()) {
+    problem(key.place, key_path,
+            "this key is given twice; first at line " + std::to_string(first->second.line) +
+                ", column " + std::to_string(first->second.column));
+    return;
+  }
+  frame.places.emplace(key.text, key.place);
+  frame.node.members.push_back({std::move(key.text), key.place, std::move(value)});
+}
+
+// yaml-cpp's words for what it does not expect, and what they mean to a person.
+struct Wording {
+  std::string_view theirs;
+  std::string_view ours;
+};
+constexpr std::array kWordings{
+    Wording{"illegal map value",
+            "a ':' that no key can have here; check the indentation, and quote text that has ': ' "
+            "in it"},
+    Wording{"illegal block entry", "a '-' that no list can have here; check the indentation"},
+    Wording{"illegal map key", "a '?' that no map can have here"},
+    Wording{"end of map flow not found", "expected ',' or '}' before this"},
+    Wording{"end of sequence flow not found", "expected ',' or ']' before this"},
+    Wording{"end of map not found",
+            "this does not fit the keys around it; check the indentation and that each key ends in "
+            "':'"},
+    Wording{"end of sequence not found",
+            "this does not fit the list around it; check the indentation"},
+    Wording{"illegal EOF in scalar", "a quote that is never closed"},
+    Wording{"illegal document indicator in scalar", "a quote that is never closed"},
+    Wording{"illegal flow end", "a closing bracket that nothing opened"},
+    Wording{"unknown token", "a character that cannot begin a value; put the value in quotes"},
+    Wording{"unknown escape character",
+            "an unknown escape in double quotes; use single quotes, or \\\\ for a backslash"},
+    Wording{"illegal tab when looking for indentation", "a tab indents text; indent with spaces"},
+    Wording{"the referenced anchor is not defined", "an alias of an anchor that does not exist"},
+};
+
+std::string explain(const std::string& message) {
+  for (const Wording& wording : kWordings)
+    if (message.find(wording.theirs) != std::string::npos)
+      return "not valid YAML: " + std::string(wording.ours);
+  return "not valid YAML: " + printable(message);
+}
+
+// The parser stumbles on the line of the tab or on what follows it.
+Problem syntax_problem(Place place, const std::string& message, const Indentation& indentation) {
+  static constexpr int kLinesBack = 3;
+  int seen = 0;
+  for (int line = place.line; line > 0 && seen < kLinesBack; --line) {
+    if (indentation.content_column(line) == 0) continue;
+    if (const int column = indentation.tab_column(line); column > 0)
+      return {{line, column}, "", "a tab indents this line; indent with spaces"};
+    ++seen;
+  }
+  return {place, "", explain(message)};
+}
+
+Problem second_document_problem(Place place, std::string_view text) {
+  int line = 1;
+  for (const std::string& content : split(text, '\n')) {
+    if (line > 1 && line <= place.line && content.starts_with("---"))
+      return {place, "", "a second document begins here; loam.yaml is one document"};
+    ++line;
+  }
+  return {place, "", "not valid YAML: this belongs to nothing before it; check the indentation"};
+}
+
+}  // namespace
+
+Document read_yaml(std::string_view text) {
+  if (auto problems = check_bytes(text); !problems.empty()) return {{}, std::move(problems)};
+  const Indentation indentation(text);
+  Builder builder(indentation);
+  try {
+    std::istringstream stream{std::string(text)};
+    YAML::Parser parser(stream);
+    while (!builder.stopped() && parser.HandleNextDocument(builder)) {
+    }
+  } catch (const YAML::Exception& error) {
+    if (!builder.stopped())
+      return {{}, {syntax_problem(place_of(error.mark), error.msg, indentation)}};
+  } catch (const std::exception& error) {
+    return {{}, {{{1, 1}, "", "not valid YAML: " + printable(error.what())}}};
+  }
+  if (builder.second_document)
+    return {{}, {second_document_problem(*builder.second_document, text)}};
+  if (builder.stopped()) return {{}, std::move(builder.problems)};
+  if (!builder.root) {
+    builder.root.emplace();
+    builder.root->place = {1, 1};
+  }
+  return {std::move(builder.root), std::move(builder.problems)};
+}
+
+}  // namespace loam::spec
