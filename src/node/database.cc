@@ -230,10 +230,8 @@ Result<void> Database::commit_turn() {
   // Actions may write again: that is the next transaction of the same turn.
   while (impl_->open) {
     if (!impl_->failed) impl_->run("COMMIT", {});
-    if (impl_->failed) {
-      impl_->actions.clear();
-      return tl::unexpected(*impl_->failed);
-    }
+    // The actions stay unrun until this object dies: the replies they hold get the error meanwhile.
+    if (impl_->failed) return tl::unexpected(*impl_->failed);
     impl_->open = false;
     const auto actions = std::exchange(impl_->actions, {});
     for (const auto& action : actions) action();

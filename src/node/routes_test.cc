@@ -1,0 +1,71 @@
+#include "node/routes.h"
+
+#include <gtest/gtest.h>
+
+namespace loam::node {
+namespace {
+
+struct Recorder : Responder {
+  int status = 0;
+  Json body;
+  void reply(int code, const Json& document) override { status = code, body = document; }
+  void reply_error(const Error& error) override {
+    status = error.code == ErrorCode::not_found ? 404 : 500;
+  }
+  void start_stream(std::string_view) override {}
+  void write(std::string_view) override {}
+  std::size_t pending_bytes() const override { return 0; }
+  void on_drained(std::function<void()>) override {}
+  void end_stream() override {}
+  void upgrade(std::string_view, std::function<void(Fd)>) override {}
+  void on_closed(std::function<void()>) override {}
+};
+
+class RoutesTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    for (const char* pattern : {"/v1/runs", "/v1/runs/:id", "/v1/runs/:id/events",
+                                "/v1/logs/*target", "/v1/models/:name", "/v1/models/import"})
+      routes_.add("GET", pattern,
+                  [this, pattern](const Request&, const Routes::Params& params, ResponderPtr) {
+                    called_ = pattern;
+                    params_ = params;
+                  });
+  }
+  int ask(const std::string& method, const std::string& path) {
+    called_.clear();
+    Request request;
+    request.method = method;
+    request.path = path;
+    auto recorder = std::make_shared<Recorder>();
+    routes_.dispatch(request, recorder);
+    return recorder->status;
+  }
+  Routes routes_;
+  std::string called_;
+  Routes::Params params_;
+};
+
+TEST_F(RoutesTest, FindsTheMostExactPattern) {
+  ask("GET", "/v1/runs/17/events");
+  EXPECT_EQ(called_, "/v1/runs/:id/events");
+  EXPECT_EQ(params_["id"], "17");
+  ask("GET", "/v1/logs/17/train/2");
+  EXPECT_EQ(params_["target"], "17/train/2");
+  ask("GET", "/v1/models/import");
+  EXPECT_EQ(called_, "/v1/models/import");
+  ask("GET", "/v1/models/digits@3");
+  EXPECT_EQ(params_["name"], "digits@3");
+}
+
+TEST_F(RoutesTest, SaysWhatItDoesNotKnow) {
+  EXPECT_EQ(ask("GET", "/v1/nothing"), 404);
+  EXPECT_EQ(ask("GET", "/v1/runs/"), 404);
+  EXPECT_EQ(ask("GET", "/v1/logs"), 404);
+  EXPECT_EQ(ask("GET", ""), 404);
+  EXPECT_EQ(ask("DELETE", "/v1/runs/1"), 405);
+  EXPECT_TRUE(called_.empty());
+}
+
+}  // namespace
+}  // namespace loam::node
