@@ -22,7 +22,9 @@ constexpr std::size_t kWalkDepthMax = 64;
 
 Fd open_beneath(int folder, const std::string& relative, int flags) {
   open_how how{};
-  how.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  // openat2 refuses flags that mean nothing beside O_PATH.
+  if ((flags & O_PATH) == 0) flags |= O_NONBLOCK | O_NOCTTY;
+  how.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC);
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
   return Fd(static_cast<int>(syscall(SYS_openat2, folder, relative.c_str(), &how, sizeof how)));
 }
@@ -59,12 +61,19 @@ class Walk {
       if (++entries_ > kWalkEntriesMax) return true;
       const std::string path =
           folder.empty() ? std::string(name) : folder + "/" + std::string(name);
-      if (entry->d_type == DT_DIR ? finds_below(path, depth) : matches_file(path)) return true;
+      if (is_folder(*entry, path) ? finds_below(path, depth) : matches_file(path)) return true;
     }
     return false;
   }
 
  private:
+  // Some filesystems do not say what an entry is.
+  bool is_folder(const dirent& entry, const std::string& path) const {
+    if (entry.d_type != DT_UNKNOWN) return entry.d_type == DT_DIR;
+    struct stat status {};
+    return fstatat(root_, path.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISDIR(status.st_mode);
+  }
   bool finds_below(const std::string& path, std::size_t depth) {
     // Deeper than the pattern has components there is nothing, unless a ** takes any number.
     const bool any_depth = pattern_.find("**") != std::string_view::npos;

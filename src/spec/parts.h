@@ -2,6 +2,7 @@
 // return what could be read.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,6 +22,7 @@ struct Reference {
 struct Draft {
   Project project;
   std::vector<std::vector<Reference>> afters;     // of project.steps, by index
+  std::vector<std::string> service_keys;          // of project.services: "serve" or "services.NAME"
   std::vector<std::optional<Reference>> models;   // of project.services, by index
   std::vector<std::optional<Reference>> outputs;  // of project.steps: place of the output's path
 };

@@ -17,6 +17,15 @@ void note_both(const Value& later, std::string_view other) {
       "cannot stand beside " + std::string(other) + ", of which it is the short form");
 }
 
+// The gateway is a part of the run too: 17/gateway.
+bool check_job_name(const NamedValue& member) {
+  if (!check_name(member)) return false;
+  if (member.name != "gateway") return true;
+  member.value.reader().problem(member.value.key_place(), member.value.key(),
+                                "'gateway' is the name of the run's own gateway; choose another");
+  return false;
+}
+
 void read_steps(Draft& draft, const Section& top) {
   const auto steps = top.find("steps");
   if (const auto train = top.find("train")) {
@@ -27,7 +36,7 @@ void read_steps(Draft& draft, const Section& top) {
   const auto members = steps->members("a map of steps");
   if (steps->is_map() && members.empty()) steps->problem("is empty; expected at least one step");
   for (const NamedValue& member : members)
-    if (check_name(member)) read_step(draft, member.name, member.value);
+    if (check_job_name(member)) read_step(draft, member.name, member.value);
 }
 
 void read_services(Draft& draft, const Section& top) {
@@ -44,17 +53,20 @@ void read_services(Draft& draft, const Section& top) {
   if (services->is_map() && members.empty())
     services->problem("is empty; expected at least one service");
   for (const NamedValue& member : members)
-    if (check_name(member)) read_service(draft, member.name, "", member.value);
+    if (check_job_name(member)) read_service(draft, member.name, "", member.value);
 }
 
 void check_variables(const Section& top, const Project& project) {
   const auto secrets = top.find("secrets");
   if (!secrets) return;
-  for (const Node& item : secrets->node().items)
+  std::size_t index = 0;
+  for (const Node& item : secrets->node().items) {
+    const std::string key = join_index(secrets->key(), index++);
     if (project.vars.contains(item.text))
       secrets->reader().problem(
           item.place, secrets->key(),
           quoted(item.text) + " is also in vars:, where everyone can read it; keep one");
+  }
 }
 
 Draft read_draft(Reader& reader, const Node& root) {

@@ -115,6 +115,7 @@ void read_service(Draft& draft, const std::string& name, const std::string& defa
     if (value.is_map()) model = read_service_map(section, default_model, service);
   }
   draft.project.services.push_back(std::move(service));
+  draft.service_keys.push_back(value.key());
   draft.models.push_back(std::move(model));
 }
 

@@ -120,12 +120,15 @@ void check_models(Reader& reader, const Draft& draft) {
 
 // Steps and services of a run share one space of names: RUN/NAME.
 void check_clashes(Reader& reader, const Draft& draft, const Index& index) {
-  for (const Service& service : draft.project.services)
-    if (const auto step = index.find(service.name); step != index.end())
-      reader.problem(service.place, "services." + service.name,
-                     "a step at line " +
-                         std::to_string(draft.project.steps[step->second].place.line) +
-                         " has this name too; a run's parts need names of their own");
+  for (std::size_t i = 0; i < draft.project.services.size(); ++i) {
+    const Service& service = draft.project.services[i];
+    const auto step = index.find(service.name);
+    if (step == index.end()) continue;
+    const Place other = draft.project.steps[step->second].place;
+    reader.problem(service.place, draft.service_keys[i],
+                   "the step at line " + std::to_string(other.line) + " is named " +
+                       quoted(service.name) + " too; a run's parts need names of their own");
+  }
 }
 
 // Data folders are bound read-only at their own place.

@@ -17,9 +17,63 @@
 namespace loam::spec {
 namespace {
 
-Place place_of(const YAML::Mark& mark) {
-  if (mark.is_null()) return {1, 1};
-  return {mark.line + 1, mark.column + 1};
+// The text with its lines: yaml-cpp's marks count bytes, ours characters.
+class Source {
+ public:
+  explicit Source(std::string_view text) : indentation(text), text_(text) {
+    line_starts_.push_back(0);
+    for (std::size_t i = 0; i < text.size(); ++i)
+      if (text[i] == '\n') line_starts_.push_back(i + 1);
+  }
+
+  Place place_of(const YAML::Mark& mark) const {
+    if (mark.is_null() || mark.line < 0 || mark.column < 0) return {1, 1};
+    const auto line = std::min(static_cast<std::size_t>(mark.line), line_starts_.size() - 1);
+    const std::string_view before =
+        text_.substr(line_starts_[line]).substr(0, static_cast<std::size_t>(mark.column));
+    const auto characters = std::count_if(before.begin(), before.end(), [](char c) {
+      return (static_cast<unsigned char>(c) & 0xC0u) != 0x80u;
+    });
+    return {static_cast<int>(line) + 1, static_cast<int>(characters) + 1};
+  }
+  // yaml-cpp takes a quoted scalar that the end of the file cuts off. `mark` is a scalar's.
+  bool closes_quote(const YAML::Mark& mark) const;
+
+  const Indentation indentation;
+
+ private:
+  std::string_view text_;
+  std::vector<std::size_t> line_starts_;
+};
+
+// Past "&anchor " and "!tag " to the value.
+std::string_view without_properties(std::string_view rest) {
+  static constexpr std::string_view kBlanks = " \t\r\n";
+  while (rest.starts_with('&') || rest.starts_with('!')) {
+    const auto end = rest.find_first_of(kBlanks);
+    const auto next = rest.find_first_not_of(kBlanks, end);
+    if (end == std::string_view::npos || next == std::string_view::npos) return "";
+    rest.remove_prefix(next);
+  }
+  return rest;
+}
+
+bool Source::closes_quote(const YAML::Mark& mark) const {
+  if (mark.is_null() || static_cast<std::size_t>(mark.line) >= line_starts_.size()) return true;
+  const auto at =
+      line_starts_[static_cast<std::size_t>(mark.line)] + static_cast<std::size_t>(mark.column);
+  if (at >= text_.size()) return true;
+  const std::string_view rest = without_properties(text_.substr(at));
+  if (rest.empty() || (rest[0] != '"' && rest[0] != '\'')) return true;
+  for (std::size_t i = 1; i < rest.size(); ++i) {
+    if (rest[0] == '"' && rest[i] == '\\')
+      ++i;
+    else if (rest[i] == rest[0] && rest[0] == '\'' && rest.substr(i + 1).starts_with('\''))
+      ++i;
+    else if (rest[i] == rest[0])
+      return true;
+  }
+  return false;
 }
 
 // What a subtree adds to the document, and how deep it goes.
@@ -53,18 +107,18 @@ std::string depth_message() {
 // events cannot be stopped other than by throwing, and at most kFileBytesMax bytes remain.
 class Builder : public YAML::EventHandler {
  public:
-  explicit Builder(const Indentation& indentation) : indentation_(indentation) {}
+  explicit Builder(const Source& source) : source_(source) {}
 
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (documents_++ == 0 || stopped_) return;
-    second_document = place_of(mark);
+    second_document = source_.place_of(mark);
     stopped_ = true;
   }
   void OnDocumentEnd() override {}
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     Node node;
-    node.place = place_of(mark);
+    node.place = source_.place_of(mark);
     put(std::move(node), anchor);
   }
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
@@ -105,7 +159,7 @@ class Builder : public YAML::EventHandler {
   void check_tag(Place place, const std::string& tag, std::string_view allowed);
   void check_tab(Place place);
 
-  const Indentation& indentation_;
+  const Source& source_;
   std::vector<Frame> stack_;
   std::map<YAML::anchor_t, Node> anchors_;
   Cost spent_;
@@ -141,9 +195,9 @@ void Builder::check_tag(Place place, const std::string& tag, std::string_view al
 // YAML forbids tabs as indentation; yaml-cpp lets some pass. A value that begins a line is what
 // counts: tabs within a block of text or a longer string are the user's.
 void Builder::check_tab(Place place) {
-  const int column = indentation_.tab_column(place.line);
+  const int column = source_.indentation.tab_column(place.line);
   if (column == 0 || place.line == tab_line_ ||
-      indentation_.content_column(place.line) != place.column)
+      source_.indentation.content_column(place.line) != place.column)
     return;
   tab_line_ = place.line;
   problem({place.line, column}, "", "a tab indents this line; indent with spaces");
@@ -154,9 +208,11 @@ void Builder::OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anc
   if (stopped_) return;
   Node node;
   node.kind = Node::Kind::scalar;
-  node.place = place_of(mark);
+  node.place = source_.place_of(mark);
   node.text = value;
   node.quoted = tag != "?";
+  if (node.quoted && !source_.closes_quote(mark))
+    return stop(node.place, "not valid YAML: this quote is never closed");
   check_tab(node.place);
   check_tag(node.place, tag, "tag:yaml.org,2002:str");
   if (value.find('\0') != std::string::npos || !is_utf8(value)) {
@@ -168,7 +224,7 @@ void Builder::OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anc
 
 void Builder::OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) {
   if (stopped_) return;
-  const Place place = place_of(mark);
+  const Place place = source_.place_of(mark);
   const auto found = anchors_.find(anchor);
   if (found == anchors_.end()) return stop(place, "this alias refers to a value that contains it");
   const Cost cost = cost_of(found->second);
@@ -181,7 +237,7 @@ void Builder::OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) {
 void Builder::open(Node::Kind kind, const YAML::Mark& mark, const std::string& tag,
                    YAML::anchor_t anchor) {
   if (stopped_) return;
-  const Place place = place_of(mark);
+  const Place place = source_.place_of(mark);
   if (stack_.size() >= kDepthMax) return stop(place, depth_message());
   check_tab(place);
   check_tag(place, tag,
@@ -230,6 +286,8 @@ void Builder::put_member(Frame& frame, Node value) {
   const std::string key_path = path();
   Node key = std::move(*frame.key);
   frame.key.reset();
+  // What is left out has no place of its own; yaml-cpp gives the next token's.
+  if (value.kind == Node::Kind::null && value.place.line > key.place.line) value.place = key.place;
   if (key.kind != Node::Kind::scalar) {
     problem(key.place, key_path,
             key.kind == Node::Kind::null ? "a key is missing before ':'"
@@ -307,9 +365,10 @@ Problem second_document_problem(Place place, std::string_view text) {
 }  // namespace
 
 Document read_yaml(std::string_view text) {
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);  // a byte order mark
   if (auto problems = check_bytes(text); !problems.empty()) return {{}, std::move(problems)};
-  const Indentation indentation(text);
-  Builder builder(indentation);
+  const Source source(text);
+  Builder builder(source);
   try {
     std::istringstream stream{std::string(text)};
     YAML::Parser parser(stream);
@@ -317,7 +376,7 @@ Document read_yaml(std::string_view text) {
     }
   } catch (const YAML::Exception& error) {
     if (!builder.stopped())
-      return {{}, {syntax_problem(place_of(error.mark), error.msg, indentation)}};
+      return {{}, {syntax_problem(source.place_of(error.mark), error.msg, source.indentation)}};
   } catch (const std::exception& error) {
     return {{}, {{{1, 1}, "", "not valid YAML: " + printable(error.what())}}};
   }
