@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -58,6 +59,8 @@ void close_others(const SpawnOptions& options, int error_fd) {
     (void)!::write(error_fd, &number, sizeof number);
     ::_exit(127);
   };
+  // A daemon ignores it, and exec would hand that on to a program that relies on dying by it.
+  ::signal(SIGPIPE, SIG_DFL);
   if (options.own_session) ::setsid();
   if (options.own_group) ::setpgid(0, 0);
   if (!options.directory.empty() && ::chdir(options.directory.c_str()) != 0) give_up();

@@ -78,6 +78,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   void read_request();
   void close();
+  void close_when_idle();
   bool writing() const { return write_running_ || !queue_.empty(); }
   std::uint32_t uid() const { return caller_.uid; }
   void refuse(int status, const Error& error);
@@ -212,7 +213,7 @@ void Connection::Owner::check_finished() {
 }
 
 void Connection::read_request() {
-  if (closed_) return;
+  if (closed_ || closing_) return;
   parser_.emplace();
   parser_->header_limit(kHeadBytesMax);
   parser_->body_limit(kBodyBytesMax);
@@ -323,6 +324,12 @@ void Connection::close() {
   }
 }
 
+void Connection::close_when_idle() {
+  if (exchange_open_) return;
+  closing_ = true;
+  if (!writing()) close();
+}
+
 void Connection::send(std::string bytes) {
   if (closed_) return;
   queue_ += bytes;
@@ -390,7 +397,8 @@ void Connection::hand_over() {
 
 void Connection::fail_now(const Error& error) {
   const auto exchange = exchange_.lock();
-  if (closed_ || !exchange_open_ || !exchange || !exchange->waiting()) return;   // a stream just breaks off
+  if (closed_ || !exchange_open_ || !exchange || !exchange->waiting())
+    return;  // a stream just breaks off
   const std::string text = response_text(status_of(error.code), error_body(error), true);
   (void)!::send(socket_.native_handle(), text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   exchange_open_ = false;
@@ -476,6 +484,8 @@ void HttpServer::finish(std::function<void()> done) {
   impl_->finish_timer.async_wait([owner = impl_->owner](const SystemError& stopped) {
     if (!stopped && owner->finished) std::exchange(owner->finished, nullptr)();
   });
+  const auto connections = impl_->owner->connections;  // closing takes them off the list
+  for (const auto& connection : connections) connection->close_when_idle();
   asio::post(impl_->io, [owner = impl_->owner] { owner->check_finished(); });
 }
 

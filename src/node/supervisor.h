@@ -1,13 +1,15 @@
-// Attempts: started, watched through their shims, found again after a restart, fenced, ended exactly once
-// (recovery.md). Knows nothing of runs and steps; owns the table `attempts`.
+// Attempts: started, watched through their shims, found again after a restart, fenced, ended
+// exactly once (recovery.md). Knows nothing of runs and steps; owns the table `attempts`.
 //
-//   start() ─ row "starting" ─ commit ─ folder, lock ─ cgroup ─ shim ─ "running" ─ … ─ exit record ─ commit ─ on_exit
+//   start() ─ row "starting" ─ commit ─ folder, lock ─ cgroup ─ shim ─ "running" ─ … ─ exit record
+//   ─ commit ─ on_exit
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,43 +28,53 @@ using JobId = std::int64_t;
 struct AttemptView {
   AttemptId id = 0;
   JobId job = 0;
-  int number = 0;               // 1, 2, … of its job
-  std::string state;            // starting, running, ended
+  int number = 0;     // 1, 2, … of its job
+  std::string state;  // starting, running, ended
   std::int64_t created_ms = 0, started_ms = 0, ended_ms = 0;
-  api::ExitRecord exit;         // where ended
+  api::ExitRecord exit;  // where ended
 };
 
 class Supervisor {
  public:
   struct Events {
     std::function<void(AttemptId)> on_running;
-    // In the turn whose transaction records the exit; called once per attempt. `reboot`: lost with its boot.
+    // In the turn whose transaction records the exit; called once per attempt. `reboot`: lost with
+    // its boot.
     std::function<void(AttemptId, const api::ExitRecord&, bool reboot)> on_exit;
   };
-  Supervisor(Loop& loop, Database& database, const Paths& paths, Events events);
+  static std::vector<std::string> schema();
+  // `shim`: the program; "" : loam-shim beside our own.
+  Supervisor(Loop& loop, Database& database, const NodeContext& context, Events events,
+             std::string shim = "");
   ~Supervisor();
 
-  // At the node's start: adopts living shims, commits exits found on disk, fences and loses the rest,
-  // removes cgroups without an attempt. on_exit runs for what ended; `done` when all is known.
+  // At the node's start: adopts living shims, commits exits found on disk, fences and loses the
+  // rest, removes cgroups without an attempt. on_exit runs for what ended; `done` when all is
+  // known.
   void recover(std::function<void()> done);
 
-  // Fills in attempt, folder and cgroup of the plan. Asynchronous; failures come as on_exit(failed_to_start).
-  // `prepare_folder` runs on a worker once the attempt's folder exists (project upper, channel folder, …).
+  // Fills in attempt, folder and cgroup of the plan. Asynchronous; failures come as
+  // on_exit(failed_to_start). `prepare_folder` runs on a worker once the attempt's folder exists
+  // (project upper, channel folder, …).
   AttemptId start(JobId job, api::AttemptPlan plan, const sandbox::CgroupLimits& limits,
                   std::function<Result<void>(const std::string& folder)> prepare_folder = {});
-  void stop(AttemptId attempt, api::Outcome reason);    // TERM, grace, KILL; idempotent
+  // Of an attempt that has ended, these do nothing. Before its shim is there, stop and kill keep it
+  // from starting, signal is dropped, attach waits for the shim.
+  void stop(AttemptId attempt, api::Outcome reason);  // TERM, grace, KILL; idempotent
   void kill(AttemptId attempt);
   void signal(AttemptId attempt, int number);
-  Result<void> attach(AttemptId attempt, Fd stream);    // not running: unavailable
+  Result<void> attach(AttemptId attempt, Fd stream);  // ended: unavailable
 
-  std::vector<AttemptView> attempts_of(JobId job) const;     // oldest first
+  std::vector<AttemptView> attempts_of(JobId job) const;  // oldest first
   std::optional<AttemptView> find(AttemptId attempt) const;
   std::string folder_of(AttemptId attempt) const;
-  // Removes an ended attempt's folder and row's claim on disk (garbage collection).
+  // Removes an ended attempt's folder (garbage collection); the row stays. busy where it has not
+  // ended.
   Result<void> remove_folder(AttemptId attempt);
 
+  struct Impl;  // named by the .cc files that share it
+
  private:
-  struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 

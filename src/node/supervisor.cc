@@ -1,0 +1,319 @@
+#include "node/supervisor.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/crash_point.h"
+#include "base/files.h"
+#include "base/log.h"
+#include "node/supervisor_impl.h"
+
+namespace loam::node {
+namespace {
+
+constexpr std::int64_t kDyingShimLimitMs = 30'000;
+
+// What a shim may see of our environment: how to find libraries and its own switches, nothing of
+// the user's.
+std::vector<std::string> shim_environment_of_ours() {
+  std::vector<std::string> chosen;
+  for (char** variable = environ; *variable != nullptr; ++variable)
+    for (const char* prefix :
+         {"PATH=", "LOAM_", "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "TSAN_OPTIONS="})
+      if (std::strncmp(*variable, prefix, std::strlen(prefix)) == 0) chosen.emplace_back(*variable);
+  return chosen;
+}
+
+AttemptView view_of(const Row& row) {
+  AttemptView view;
+  view.id = row.integer(0);
+  view.job = row.integer(1);
+  view.number = static_cast<int>(row.integer(2));
+  view.state = row.text(3);
+  view.created_ms = row.integer(4);
+  view.started_ms = row.integer(5);
+  view.ended_ms = row.integer(6);
+  if (auto record = api::exit_record_from(row.json(7))) view.exit = std::move(*record);
+  return view;
+}
+
+constexpr std::string_view kViewColumns =
+    "SELECT id, job, number, state, created_ms, started_ms, ended_ms, exit FROM attempts ";
+
+}  // namespace
+
+std::vector<std::string> Supervisor::schema() {
+  return {
+      "CREATE TABLE IF NOT EXISTS attempts ("
+      " id INTEGER PRIMARY KEY AUTOINCREMENT,"
+      " job INTEGER NOT NULL,"
+      " number INTEGER NOT NULL,"  // 1, 2, … of its job
+      " state TEXT NOT NULL,"      // starting, running, ended
+      " boot TEXT NOT NULL,"       // boot id of its start
+      " cgroup TEXT NOT NULL,"     // the parents of its group, as they were at its start
+      " created_ms INTEGER NOT NULL,"
+      " started_ms INTEGER,"
+      " ended_ms INTEGER,"
+      " exit TEXT,"  // the exit record: written once
+      " UNIQUE (job, number))",
+      "CREATE INDEX IF NOT EXISTS attempts_open ON attempts (state) WHERE state <> 'ended'",
+  };
+}
+
+Supervisor::Supervisor(Loop& loop, Database& database, const NodeContext& context, Events events,
+                       std::string shim)
+    : impl_(new Impl{.loop = loop,
+                     .db = database,
+                     .context = context,
+                     .events = std::move(events),
+                     .shim = shim.empty() ? program_folder() + "/loam-shim" : std::move(shim),
+                     .boot = boot_id(),
+                     .shim_environment = shim_environment_of_ours(),
+                     .open = {}}) {}
+
+// The shims live on. Channels and watches hold their attempts: they go first.
+Supervisor::~Supervisor() {
+  for (const auto& [id, attempt] : impl_->open) {
+    attempt->channel.reset();
+    attempt->pid_watch.reset();
+  }
+}
+
+void Supervisor::Impl::connected(const OpenAttemptPtr& attempt, Fd socket) {
+  attempt->channel = std::make_unique<ShimChannel>(
+      loop, std::move(socket), [this, attempt](const Json& message) { packet(attempt, message); },
+      [this, attempt] {
+        attempt->channel.reset();
+        shim_gone(attempt);
+      });
+  const auto tell = [&](const Json& message, int descriptor = -1) {
+    if (auto sent = attempt->channel->send(message, descriptor); !sent)
+      log_warning("attempt " + std::to_string(attempt->id) + ": " + sent.error().text);
+  };
+  if (attempt->stop_reason)
+    tell(Json::object({{"type", "stop"}, {"outcome", api::outcome_name(*attempt->stop_reason)}}));
+  if (attempt->kill_asked) tell(Json::object({{"type", "kill"}}));
+  for (const Fd& stream : attempt->attach_waiting)
+    tell(Json::object({{"type", "attach"}}), stream.get());
+  attempt->attach_waiting.clear();
+}
+
+void Supervisor::Impl::packet(const OpenAttemptPtr& attempt, const Json& message) {
+  if (attempt->ended) return;
+  const std::string& type = message["type"].as_string();
+  if (type == "running") {
+    if (attempt->started_ms != 0) return;  // said again to a new node
+    attempt->started_ms = message["started_ms"].as_int(wall_ms());
+    db.write(
+        "UPDATE attempts SET state = 'running', started_ms = ? WHERE id = ? AND state = 'starting'",
+        {attempt->started_ms, attempt->id});
+    events.on_running(attempt->id);
+    db.after_commit([] { LOAM_CRASH_POINT("node.running_committed"); });
+  } else if (type == "exited") {
+    auto record = api::exit_record_from(message["record"]);
+    if (!record || record->attempt != std::to_string(attempt->id))
+      return log_warning("attempt " + std::to_string(attempt->id) +
+                         ": the shim sent no exit record of it");
+    exit_seen(attempt, std::move(*record));
+  } else {
+    log_warning("attempt " + std::to_string(attempt->id) + ": unknown packet from its shim");
+  }
+}
+
+// The file is the record; the packet stands in for it where the disk took no file.
+void Supervisor::Impl::exit_seen(const OpenAttemptPtr& attempt,
+                                 std::optional<api::ExitRecord> told) {
+  LOAM_CRASH_POINT("node.exit_seen");
+  auto record = read_exit_record(attempt->folder, std::to_string(attempt->id));
+  if (!record) record = std::move(told);
+  if (record) finish(attempt, *record, false);
+}
+
+// Exactly once is the database's: the row takes one exit, and `ended` keeps this process from a
+// second one.
+void Supervisor::Impl::finish(const OpenAttemptPtr& attempt, const api::ExitRecord& record,
+                              bool reboot) {
+  if (std::exchange(attempt->ended, true)) return;
+  db.write(
+      "UPDATE attempts SET state = 'ended', ended_ms = ?, exit = ? WHERE id = ? AND state <> "
+      "'ended'",
+      {record.ended_ms != 0 ? record.ended_ms : wall_ms(), api::to_json(record).dump(),
+       attempt->id});
+  events.on_exit(attempt->id, record, reboot);
+  db.after_commit([this, attempt, outcome = record.outcome] {
+    LOAM_CRASH_POINT("node.exit_committed");
+    attempt->lock.reset();
+    attempt->attach_waiting.clear();
+    if (attempt->channel) {
+      if (auto sent = attempt->channel->send(Json::object({{"type", "committed"}})); !sent)
+        log_warning("attempt " + std::to_string(attempt->id) + ": " + sent.error().text);
+      LOAM_CRASH_POINT("node.exit_acknowledged");
+      return;  // its end closes the channel: shim_gone()
+    }
+    // What could not be killed keeps its group: the next node's start looks at it again.
+    if (outcome == api::Outcome::unkillable) {
+      open.erase(attempt->id);
+      return;
+    }
+    clean_up(attempt);
+  });
+}
+
+void Supervisor::Impl::clean_up(const OpenAttemptPtr& attempt) {
+  if (attempt->pid > 0) return reap(attempt);
+  if (attempt->cgroup.any()) {
+    // On a worker: a v1 group stays busy for some milliseconds after its last exit.
+    loop.offload(
+        [attempt] {
+          if (auto removed = sandbox::remove_cgroup(attempt->cgroup); !removed)
+            log_warning("cgroup of attempt " + std::to_string(attempt->id) + ": " +
+                        removed.error().text);
+        },
+        [] {});
+  }
+  open.erase(attempt->id);
+}
+
+void Supervisor::Impl::reap(const OpenAttemptPtr& attempt) {
+  const auto reaped = [this, attempt] {
+    siginfo_t info{};
+    if (::waitid(P_PID, static_cast<id_t>(attempt->pid), &info, WEXITED | WNOHANG) == 0 &&
+        info.si_pid == 0)
+      return;  // not yet
+    attempt->pid = -1;
+    attempt->pid_watch.reset();
+    attempt->pidfd.reset();
+    if (attempt->ended && !attempt->channel && open.contains(attempt->id)) clean_up(attempt);
+  };
+  if (!attempt->pid_watch && attempt->pidfd)
+    attempt->pid_watch = loop.watch_readable(attempt->pidfd.get(), reaped);
+}
+
+// The socket ended. After the exit: as agreed. Before it: the shim died, or is about to.
+void Supervisor::Impl::shim_gone(const OpenAttemptPtr& attempt) {
+  if (attempt->pid > 0) reap(attempt);
+  if (attempt->ended) {
+    if (attempt->pid <= 0) clean_up(attempt);
+    return;
+  }
+  auto lock = std::make_shared<Result<Fd>>();
+  loop.offload([attempt, lock] { *lock = await_lock(attempt->folder, kDyingShimLimitMs); },
+               guarded([this, attempt, lock] {
+                 if (attempt->ended) return;
+                 if (!*lock && (*lock).error().code == ErrorCode::busy) {
+                   // It lives and does not talk to us; nothing may be started in its place.
+                   log_error("attempt " + std::to_string(attempt->id) +
+                             ": its shim lives but does not answer");
+                   return connect_again(attempt);
+                 }
+                 if (*lock) attempt->lock = std::move(**lock);
+                 resolve_dead(attempt, [] {});
+               }));
+}
+
+// The lock is ours: no shim. A record on disk is the exit; without one, fence and lose.
+void Supervisor::Impl::resolve_dead(const OpenAttemptPtr& attempt, std::function<void()> done) {
+  if (auto record = read_exit_record(attempt->folder, std::to_string(attempt->id))) {
+    LOAM_CRASH_POINT("node.exit_seen");
+    finish(attempt, *record, false);
+    return done();
+  }
+  auto gone = std::make_shared<bool>(false);
+  loop.offload([attempt, gone] { *gone = fence(attempt->folder, attempt->cgroup); },
+               guarded([this, attempt, gone, done = std::move(done)] {
+                 std::string words = last_words(attempt->folder);
+                 words = "its keeper ended without a record" + (words.empty() ? "" : ": " + words);
+                 finish(attempt,
+                        *gone ? record_of(*attempt, api::Outcome::lost, words)
+                              : record_of(*attempt, api::Outcome::unkillable,
+                                          words + "; processes of it could not be killed"),
+                        false);
+                 done();
+               }));
+}
+
+api::ExitRecord Supervisor::Impl::record_of(const OpenAttempt& attempt, api::Outcome outcome,
+                                            std::string error) const {
+  api::ExitRecord record;
+  record.attempt = std::to_string(attempt.id);
+  record.outcome = outcome;
+  record.error = std::move(error);
+  record.started_ms = attempt.started_ms;
+  record.ended_ms = wall_ms();
+  return record;
+}
+
+void Supervisor::stop(AttemptId id, api::Outcome reason) {
+  const auto found = impl_->open.find(id);
+  if (found == impl_->open.end() || found->second->ended || found->second->stop_reason) return;
+  OpenAttempt& attempt = *found->second;
+  attempt.stop_reason = reason;
+  if (!attempt.channel) return;  // launch() or connected() sees it
+  const auto sent = attempt.channel->send(
+      Json::object({{"type", "stop"}, {"outcome", api::outcome_name(reason)}}));
+  if (!sent) log_warning("attempt " + std::to_string(id) + ": " + sent.error().text);
+}
+
+void Supervisor::kill(AttemptId id) {
+  const auto found = impl_->open.find(id);
+  if (found == impl_->open.end() || found->second->ended) return;
+  OpenAttempt& attempt = *found->second;
+  attempt.kill_asked = true;
+  if (!attempt.channel) {
+    if (!attempt.stop_reason) attempt.stop_reason = api::Outcome::cancelled;
+    return;
+  }
+  if (auto sent = attempt.channel->send(Json::object({{"type", "kill"}})); !sent)
+    log_warning("attempt " + std::to_string(id) + ": " + sent.error().text);
+}
+
+void Supervisor::signal(AttemptId id, int number) {
+  const auto found = impl_->open.find(id);
+  if (found == impl_->open.end() || found->second->ended || !found->second->channel) return;
+  const auto sent =
+      found->second->channel->send(Json::object({{"type", "signal"}, {"number", number}}));
+  if (!sent) log_warning("attempt " + std::to_string(id) + ": " + sent.error().text);
+}
+
+Result<void> Supervisor::attach(AttemptId id, Fd stream) {
+  const auto found = impl_->open.find(id);
+  if (found == impl_->open.end() || found->second->ended)
+    return fail(ErrorCode::unavailable, "the attempt has ended; its output is in the log");
+  OpenAttempt& attempt = *found->second;
+  if (attempt.channel)
+    return attempt.channel->send(Json::object({{"type", "attach"}}), stream.get());
+  if (attempt.attach_waiting.size() >= kAttachWaitingMax)
+    return fail(ErrorCode::busy, "too many clients wait for this attempt to start");
+  attempt.attach_waiting.push_back(std::move(stream));
+  return {};
+}
+
+std::vector<AttemptView> Supervisor::attempts_of(JobId job) const {
+  std::vector<AttemptView> views;
+  for (const Row& row :
+       impl_->db.query(std::string(kViewColumns) + "WHERE job = ? ORDER BY number", {job}))
+    views.push_back(view_of(row));
+  return views;
+}
+
+std::optional<AttemptView> Supervisor::find(AttemptId id) const {
+  const auto rows = impl_->db.query(std::string(kViewColumns) + "WHERE id = ?", {id});
+  if (rows.empty()) return std::nullopt;
+  return view_of(rows[0]);
+}
+
+std::string Supervisor::folder_of(AttemptId id) const { return impl_->folder_of(id); }
+
+Result<void> Supervisor::remove_folder(AttemptId id) {
+  const auto view = find(id);
+  if (view && view->state != "ended")
+    return fail(ErrorCode::busy, "attempt " + std::to_string(id) + " has not ended");
+  return remove_tree(impl_->folder_of(id));
+}
+
+}  // namespace loam::node

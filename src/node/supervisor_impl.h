@@ -1,0 +1,95 @@
+// The inside of Supervisor, shared by its files: one per step of an attempt's life.
+//   supervisor_start.cc   from the commit to the shim        shim_channel.cc  the shim's socket
+//   supervisor_recover.cc after a restart of the node        attempt_fence.cc what runs on a
+//   worker: lock, fence supervisor.cc         exits, and what others may ask
+#pragma once
+
+#include <sys/types.h>
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "node/attempt_fence.h"
+#include "node/shim_channel.h"
+#include "node/supervisor.h"
+
+namespace loam::node {
+
+// An attempt between its commit and the end of its shim. shared_ptr: workers' ends come back to it.
+struct OpenAttempt {
+  AttemptId id = 0;
+  JobId job = 0;
+  std::string folder;
+  sandbox::CgroupPaths cgroup;
+  std::int64_t started_ms = 0;  // 0: not running yet
+  bool ended = false;           // its exit is written (perhaps not yet committed)
+
+  // Until the shim is started.
+  std::unique_ptr<api::AttemptPlan> plan;
+  sandbox::CgroupLimits limits;
+  std::function<Result<void>(const std::string&)> prepare_folder;
+
+  Fd lock;  // ours before the shim has it, and through a fence
+  std::unique_ptr<ShimChannel> channel;
+  pid_t pid = -1;  // our own child, to be reaped; not of a shim found again
+  Fd pidfd;
+  Loop::Watch pid_watch;
+  std::optional<api::Outcome> stop_reason;
+  bool kill_asked = false;
+  std::vector<Fd> attach_waiting;
+};
+using OpenAttemptPtr = std::shared_ptr<OpenAttempt>;
+
+inline constexpr std::size_t kAttachWaitingMax = 8;
+
+struct Supervisor::Impl {
+  Loop& loop;
+  Database& db;
+  NodeContext context;
+  Events events;
+  std::string shim;
+  std::string boot;
+  std::vector<std::string> shim_environment;
+  std::map<AttemptId, OpenAttemptPtr> open;
+  // Dies with the supervisor: what comes back from a worker later finds it gone.
+  std::shared_ptr<bool> alive = std::make_shared<bool>(true);
+
+  std::string folder_of(AttemptId id) const {
+    return context.paths.attempts + "/" + std::to_string(id);
+  }
+  // A task for the loop that does nothing once the supervisor is gone.
+  std::function<void()> guarded(std::function<void()> task) const {
+    return [weak = std::weak_ptr(alive), task = std::move(task)] {
+      if (weak.lock()) task();
+    };
+  }
+
+  // supervisor_start.cc
+  void begin(const OpenAttemptPtr& attempt);
+  void launch(const OpenAttemptPtr& attempt);
+  Result<void> make_folder(OpenAttempt& attempt);
+  Result<void> spawn_shim(const OpenAttemptPtr& attempt);
+  void fail_start(const OpenAttemptPtr& attempt, const Error& error);
+
+  // supervisor.cc
+  void connected(const OpenAttemptPtr& attempt, Fd socket);
+  void packet(const OpenAttemptPtr& attempt, const Json& message);
+  void shim_gone(const OpenAttemptPtr& attempt);
+  void reap(const OpenAttemptPtr& attempt);
+  void exit_seen(const OpenAttemptPtr& attempt, std::optional<api::ExitRecord> told);
+  void finish(const OpenAttemptPtr& attempt, const api::ExitRecord& record, bool reboot);
+  void clean_up(const OpenAttemptPtr& attempt);
+  void resolve_dead(const OpenAttemptPtr& attempt, std::function<void()> done);
+  api::ExitRecord record_of(const OpenAttempt& attempt, api::Outcome outcome,
+                            std::string error) const;
+
+  // supervisor_recover.cc
+  void recover(std::function<void()> done);
+  void connect_again(const OpenAttemptPtr& attempt);
+  void remove_leftovers();
+};
+
+}  // namespace loam::node
