@@ -1,0 +1,2 @@
+def predict(batch):
+    return batch
