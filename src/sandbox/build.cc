@@ -102,16 +102,22 @@ Result<void> carry_resolver(int root) {
   const std::string target = link;
   const auto at = target.find("/run/");
   if (at == std::string::npos) return {};
-  const Fd made = LOAM_TRY(make_in_root(root, target.substr(at), TargetKind::file));
-  const Fd file = LOAM_TRY(open_file("root" + target.substr(at), O_WRONLY | O_NOFOLLOW));
-  return write_full(file.get(), *content);
+  LOAM_CHECK(make_folder("scratch/resolver", 0755));
+  const Fd file = LOAM_TRY(open_file("scratch/resolver/resolv.conf", O_WRONLY | O_CREAT, 0644));
+  LOAM_CHECK(write_full(file.get(), *content));
+  const Fd tree =
+      LOAM_TRY(clone_tree(AT_FDCWD, "scratch/resolver/resolv.conf", {.read_only = true}));
+  const Fd place = LOAM_TRY(make_in_root(root, target.substr(at), TargetKind::file));
+  return attach(tree.get(), place.get());
 }
 
 Result<void> mount_system(const Keeper& keeper, int root) {
+  // Put together aside: the tree's own /dev may be anything.
   const Fd dev = LOAM_TRY(new_tmpfs(1u << 20, 0755, {.devices = true}));
+  LOAM_CHECK(attach(dev.get(), "dev"));
+  LOAM_CHECK(fill_dev("dev"));
   const Fd dev_target = LOAM_TRY(make_in_root(root, "/dev", TargetKind::folder));
   LOAM_CHECK(attach(dev.get(), dev_target.get()));
-  LOAM_CHECK(fill_dev("root/dev"));
   LOAM_CHECK(mount_scratch_folder(root, "scratch/tmp", "/tmp"));
   LOAM_CHECK(mount_scratch_folder(root, "scratch/var_tmp", "/var/tmp"));
   LOAM_CHECK(mount_scratch_folder(root, "scratch/run", "/run"));
@@ -167,7 +173,7 @@ Result<void> mount_all(const Keeper& keeper) {
   const Fd stage = LOAM_TRY(new_tmpfs(16u << 20, 0755));
   LOAM_CHECK(attach(stage.get(), kStage));
   if (::chdir(kStage) != 0) return fail_errno("chdir");
-  for (const char* name : {"root", "scratch"}) LOAM_CHECK(make_folder(name, 0755));
+  for (const char* name : {"root", "scratch", "dev"}) LOAM_CHECK(make_folder(name, 0755));
   const auto size = keeper.command.tmpfs_bytes > 0 ? keeper.command.tmpfs_bytes : half_of_memory();
   const Fd scratch = LOAM_TRY(new_tmpfs(size, 0755));
   LOAM_CHECK(attach(scratch.get(), "scratch"));

@@ -1,5 +1,6 @@
-// Cgroups of attempts: made by the node, joined by the sandboxed child, emptied and removed by either.
-// Hybrid hosts: v2 tracks, kills and fences; v1 limits (docs in ARCHITECTURE.md, sandbox.md).
+// Cgroups of attempts: made by the node, joined by the sandboxed child, emptied and removed by
+// either. Hybrid hosts: v2 tracks, kills and fences; v1 limits (docs in ARCHITECTURE.md,
+// sandbox.md).
 #pragma once
 
 #include <cstdint>
@@ -14,20 +15,22 @@
 
 namespace loam::sandbox {
 
-// Where this node may make cgroups. Found once at the node's first start, then recorded in its database.
+// Where this node may make cgroups. Found once at the node's first start, then recorded in its
+// database.
 struct CgroupParents {
-  std::string v2;                                        // ".../loam", "" where none is writable
-  bool v2_limits = false;                                // v2 has cpu, memory and pids controllers for us
-  std::vector<std::pair<std::string, std::string>> v1;   // memory, cpu, pids → ".../loam"
+  std::string v2;          // ".../loam", "" where none is writable
+  bool v2_limits = false;  // v2 has cpu, memory and pids controllers for us
+  std::vector<std::pair<std::string, std::string>> v1;  // memory, cpu, pids → ".../loam"
 };
 Json to_json(const CgroupParents& parents);
 Result<CgroupParents> cgroup_parents_from(const Json& document);
-// Finds writable hierarchies from /proc/self/{cgroup,mountinfo}, makes "NAME" in each ("loam"; a rootless or
-// test node passes another name so that two nodes never share one). None writable: empty, not an error.
+// Finds writable hierarchies from /proc/self/{cgroup,mountinfo}, makes "NAME" in each ("loam"; a
+// rootless or test node passes another name so that two nodes never share one). None writable:
+// empty, not an error.
 CgroupParents find_cgroup_parents(const std::string& name);
 
 struct CgroupLimits {
-  std::uint64_t memory_bytes = 0;   // 0: none
+  std::uint64_t memory_bytes = 0;  // 0: none
   std::uint32_t cpu_milli = 0;
   std::uint32_t processes_max = 0;
 };
@@ -38,7 +41,8 @@ struct CgroupPaths {
   std::vector<std::pair<std::string, std::string>> v1;
   bool any() const { return !v2.empty() || !v1.empty(); }
 };
-Result<CgroupPaths> create_cgroup(const CgroupParents& parents, const std::string& name, const CgroupLimits& limits);
+Result<CgroupPaths> create_cgroup(const CgroupParents& parents, const std::string& name,
+                                  const CgroupLimits& limits);
 CgroupPaths cgroup_paths(const CgroupParents& parents, const std::string& name);
 
 struct MemoryReport {
@@ -48,7 +52,8 @@ struct MemoryReport {
 MemoryReport read_memory(const CgroupPaths& paths);
 std::uint64_t read_cpu_ns(const CgroupPaths& paths);
 
-// cgroup.kill where it exists, else freeze-kill-thaw until empty. busy: still populated at the limit.
+// cgroup.kill where it exists, else freeze-kill-thaw until empty. busy: still populated at the
+// limit.
 Result<void> kill_cgroup(const CgroupPaths& paths, std::int64_t limit_ms);
 Result<bool> cgroup_empty(const CgroupPaths& paths);
 Result<void> remove_cgroup(const CgroupPaths& paths);

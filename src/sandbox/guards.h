@@ -9,11 +9,12 @@
 namespace loam::sandbox {
 
 struct Guard {
-  std::string name;      // namespaces, user_namespaces, overlay, idmap, seccomp, memory, cpu, processes,
-                         // kill (cgroup.kill), devices (device program), network, no_new_privs
+  std::string
+      name;  // namespaces, user_namespaces, overlay, idmap, seccomp, memory, cpu, processes,
+             // kill (cgroup.kill), devices (device program), network, no_new_privs
   bool present = false;
-  std::string finding;   // "cgroup v1 memory at /sys/fs/cgroup/memory", or what is missing
-  std::string mend;      // how to get it, "" where present
+  std::string finding;  // "cgroup v1 memory at /sys/fs/cgroup/memory", or what is missing
+  std::string mend;     // how to get it, "" where present
 };
 
 // `parents_json`: the node's cgroup parents, so that what is probed is what will be used.

@@ -1,0 +1,84 @@
+// A job's sandbox, from a plain description to a running process (docs/sandbox.md).
+//
+//   start_sandbox: open what only this process may open ─ clone3(new namespaces, into the cgroup)
+//   ─▶ pid 1
+//     pid 1: join v1 groups ─ mounts ─ pivot_root ─ drop ids and capabilities ─ seccomp ─ wait for
+//     "go"
+//            └─ fork ─▶ the user's process: secrets, streams, exec
+//
+// Threads: the caller must have only one. Trust: argv, environment, paths of binds and everything
+// in the tree are the user's; they are used with the user's ids only.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/result.h"
+#include "sandbox/cgroup.h"
+#include "sandbox/identity.h"
+
+namespace loam::sandbox {
+
+struct Bind {
+  std::string from;
+  std::string to;
+  bool writable = false;
+  bool root_is_user = false;  // idmapped: files of root show as the user's
+  bool opened_as_user = false;
+};
+
+struct File {
+  std::string path;
+  std::string content;
+};
+
+struct Spec {
+  std::vector<std::string> argv;
+  std::vector<std::pair<std::string, std::string>> environment;
+  std::string secrets_file;  // JSON object; read by the user's process alone, after the fork
+  std::string directory = "/";
+  Ids ids;
+  std::string hostname = "loam";
+  std::string root_tree;  // "" : the host's files
+  std::vector<std::string> masks;
+  std::string scratch_folder;  // "" : the root's changes go to a tmpfs
+  std::string project_tree;
+  bool project_root_is_user = false;
+  std::string project_upper;
+  std::vector<Bind> binds;
+  std::vector<File> files;
+  bool own_network = false;
+  CgroupPaths cgroup;
+  std::uint64_t memory_bytes = 0;
+  std::uint32_t cpu_milli = 0;
+  std::uint32_t processes_max = 0;
+  std::uint64_t shm_bytes = 0;
+  bool terminal = false;
+  bool standard_input = false;  // and standard error apart from standard output
+};
+
+struct Missing {
+  std::string guard;
+  std::string reason;
+};
+
+struct Sandbox {
+  Child init;               // ends after every other process of the sandbox
+  Fd control;               // SOCK_SEQPACKET to init, messages of sandbox/init.h
+  Fd report;                // pipe: "" or text, then kStartedMark and the end: the exec succeeded
+  Fd input, output, error;  // pipes without a terminal; error only with standard_input
+  std::uint64_t pid_namespace = 0;  // inode: the fence where there is no cgroup
+  std::vector<Missing> missing;     // guards that are not in force
+};
+inline constexpr char kStartedMark = '\1';
+
+// The sandbox is made and its init waits for Control::go. Failures inside come over `report`.
+Result<Sandbox> start_sandbox(const Spec& spec);
+
+// What a person can do about a missing guard ("" for one that is not known).
+std::string mend_for(const std::string& guard);
+
+}  // namespace loam::sandbox

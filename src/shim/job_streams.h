@@ -1,0 +1,45 @@
+// The job's standard streams as the shim holds them: pipes, or the master of its terminal.
+#pragma once
+
+#include <poll.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "api/attach.h"
+#include "base/fd.h"
+#include "sandbox/sandbox.h"
+
+namespace loam::shim {
+
+class JobStreams {
+ public:
+  using Sink = std::function<void(api::AttachFrame type, std::string_view bytes)>;
+
+  void take_pipes(sandbox::Sandbox& sandbox);
+  void take_terminal(Fd master);
+
+  void add_input(std::string_view bytes);  // "" : the end of input
+  void end_input();
+  bool takes_input() const;  // there is room for more
+  void resize(unsigned columns, unsigned rows);
+  // The terminal's foreground process group, 0 where there is none.
+  pid_t foreground_group() const;
+
+  void add_polls(std::vector<pollfd>& polls, bool read_output) const;  // always three
+  void handle(const pollfd* polls, const Sink& sink);
+  // What is left in the pipes once every process of the job is gone.
+  void drain(const Sink& sink);
+
+ private:
+  bool read_once(Fd& fd, api::AttachFrame type, const Sink& sink);
+  void write_input();
+
+  bool terminal_ = false;
+  bool input_ends_ = false;
+  Fd input_, output_, error_;  // a terminal: output_ is the master
+  std::string pending_input_;
+};
+
+}  // namespace loam::shim

@@ -1,0 +1,87 @@
+// One attempt's keeper: start, watch, stop, record (recovery.md). A single thread around poll(2).
+//
+//   plan.json ─▶ sandbox ─▶ go ─▶ running ─▶ (stop, time limit, out of memory) ─▶ group empty ─▶
+//   exit.json ─▶ word of the node, or its absence ─▶ end
+//
+// Trust: the plan and the nodes are Loam's. Bytes of the job and of attached clients are foreign.
+#pragma once
+
+#include <poll.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api/attempt.h"
+#include "sandbox/init.h"
+#include "sandbox/sandbox.h"
+#include "shim/clients.h"
+#include "shim/job_streams.h"
+#include "shim/memory_watch.h"
+#include "shim/node_link.h"
+#include "shim/output.h"
+
+namespace loam::shim {
+
+class Keeper {
+ public:
+  Keeper(api::AttemptPlan plan, NodeLink link, OutputLog log);
+  // To the end of the attempt and of what the nodes and clients must still hear.
+  Result<void> run();
+
+ private:
+  enum class State { building, waiting_for_client, starting, running, ended };
+  enum class Timer { client, time_limit, grace, out_of_memory, unkillable, farewell, count };
+
+  void start();
+  void go();
+  void turn();
+  void handle_events(const std::vector<pollfd>& polls);
+  void on_timer(Timer timer);
+  void on_report();
+  bool on_control();
+  void on_packet(const Json& packet, Fd descriptor);
+  void on_frame(const api::Frame& frame);
+  void on_output(api::AttachFrame type, std::string_view bytes);
+  void on_init_end();
+  void check_memory();
+
+  void stop(api::Outcome why);
+  void kill_all();
+  void send_control(sandbox::Control kind, int number = 0);
+  void signal_group(int number);
+  void fail_to_start(std::string why);
+  void finish(api::ExitRecord record);
+  api::ExitRecord ended_record();
+  bool may_leave() const;
+
+  void arm(Timer timer, std::int64_t delay_ms);
+  void disarm(Timer timer);
+  int poll_timeout_ms() const;
+  bool live_clients() const { return plan_.terminal || plan_.standard_input; }
+
+  api::AttemptPlan plan_;
+  NodeLink link_;
+  OutputLog log_;
+  Clients clients_;
+  JobStreams streams_;
+  MemoryWatch memory_;
+  sandbox::CgroupPaths cgroup_;
+  sandbox::Sandbox sandbox_;
+  State state_ = State::building;
+  std::int64_t deadlines_ns_[static_cast<std::size_t>(Timer::count)] = {};  // 0: not armed
+  std::string report_;
+  std::vector<api::MissingGuard> missing_;
+  std::optional<api::Outcome> stopped_;  // why it was told to end
+  std::optional<std::string> start_failure_;
+  std::optional<int> status_;  // of the user's process, as waitpid's
+  std::int64_t largest_bytes_ = 0;
+  std::int64_t started_ms_ = 0;
+  bool killed_ = false;
+  int memory_checks_left_ = 0;
+  bool committed_ = false;
+  Result<void> written_;
+};
+
+}  // namespace loam::shim
