@@ -1,0 +1,49 @@
+// `loam check` and `loam schema`: the file alone, without a node.
+#include "cli/submission.h"
+#include "cli/verbs.h"
+
+namespace loam::cli {
+namespace {
+
+int check_file(Context& context) {
+  const auto file =
+      read_project_file(context.console, context.arguments.value("FILE", "loam.yaml"));
+  if (!file) return kExitUsage;
+  const auto count = [](std::size_t number, const std::string& word) {
+    return std::to_string(number) + " " + word + (number == 1 ? "" : "s");
+  };
+  context.console.print(file->shown + ": OK, project '" + file->project.name + "' with " +
+                        count(file->project.steps.size(), "step") + " and " +
+                        count(file->project.services.size(), "service"));
+  return kExitOk;
+}
+
+int print_schema(Context& context) {
+  context.console.print_text(spec::json_schema().pretty() + "\n");
+  return kExitOk;
+}
+
+}  // namespace
+
+Verb check_verb() {
+  Verb verb;
+  verb.name = "check";
+  verb.summary = "read a loam.yaml and name every problem in it";
+  verb.positionals = {{"FILE", "the file (loam.yaml)", false}};
+  verb.examples = "loam check\nloam check examples/digits/loam.yaml";
+  verb.run = check_file;
+  return verb;
+}
+
+Verb schema_verb() {
+  Verb verb;
+  verb.name = "schema";
+  verb.summary = "the JSON Schema of loam.yaml, for editors";
+  verb.examples =
+      "loam schema > loam.schema.json\n"
+      "# yaml-language-server: $schema=loam.schema.json     as the first line of loam.yaml";
+  verb.run = print_schema;
+  return verb;
+}
+
+}  // namespace loam::cli

@@ -1,0 +1,249 @@
+#include "cli/command_run.h"
+
+#include <poll.h>
+#include <signal.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "cli/follow.h"
+#include "cli/report.h"
+#include "cli/verb.h"
+#include "cli/words.h"
+#include "engines/sse.h"
+
+namespace loam::cli {
+namespace {
+
+constexpr int kQuietMs = 250;        // a start that takes longer is told of: environment, queue
+constexpr int kAttachTriesMax = 50;  // a running attempt that its shim does not offer yet
+constexpr int kAttachRetryMs = 20;
+constexpr std::int64_t kReachLimitNs = 10'000'000'000;  // until a lost node is given up
+constexpr int kReachRetryMs = 200;
+
+class Watch {
+ public:
+  Watch(Console& console, const engines::LocalNode& node, Signals& signals,
+        const CommandRun& command)
+      : console_(console),
+        node_(node),
+        signals_(signals),
+        command_(command),
+        target_(std::to_string(command.run)),
+        report_(console, command.run, false, true) {}
+
+  int run() {
+    if (command_.interrupted) interrupt();
+    auto connection = attach();
+    if (left_) return *left_;
+    if (!connection) return without_attachment(0);
+    AttachOptions options;
+    options.terminal = command_.terminal;
+    options.input = command_.input;
+    options.cancel = [this] { interrupt(); };
+    const AttachEnd end = run_attach_session(console_, signals_, std::move(*connection), options);
+    if (end.kind == AttachEnd::Kind::left) return end.status;
+    if (end.kind == AttachEnd::Kind::lost) {
+      if (command_.terminal) console_.warn_text("\n");
+      return without_attachment(end.output_bytes);
+    }
+    return tell_exit(end.exit_record);
+  }
+
+ private:
+  // Until the node hands over the connection, or the run ends before it could.
+  std::optional<engines::Exchange::Upgraded> attach() {
+    for (int tries = 0; tries < kAttachTriesMax && !left_; ++tries) {
+      auto exchange = node_.open_upgrade("/v1/attach/" + target_, "loam-attach");
+      if (!exchange) return std::nullopt;
+      const int status = await_head(*exchange);
+      if (left_) return std::nullopt;
+      if (status == 101) return exchange->take_upgraded();
+      if (status == 0 || !await_start()) return std::nullopt;
+      ::poll(nullptr, 0, kAttachRetryMs);
+    }
+    return std::nullopt;
+  }
+
+  // The status of the node's answer, 0 where none came. Events are told of while it takes long.
+  int await_head(engines::Exchange& exchange) {
+    std::string body;
+    while (!left_) {
+      pollfd polls[3] = {{signals_.fd(), POLLIN, 0},
+                         {exchange.fd(), POLLIN, 0},
+                         {events_ ? events_->fd() : -1, POLLIN, 0}};
+      const int ready = ::poll(polls, 3, events_ || events_ended_ ? -1 : kQuietMs);
+      if (ready < 0 && errno != EINTR) return 0;
+      if (ready == 0) open_events();
+      if (polls[0].revents != 0) take_signals();
+      if (polls[2].revents != 0) read_events();
+      if (polls[1].revents == 0) continue;
+      const auto complete = exchange.read(body);
+      if (!complete) return 0;
+      if (exchange.has_head()) return exchange.head().status;
+    }
+    return 0;
+  }
+
+  // Not running yet: until an event says that it runs. False: the run has ended.
+  bool await_start() {
+    open_events();
+    while (!left_ && !running_ && !settled_ && events_) {
+      pollfd polls[2] = {{signals_.fd(), POLLIN, 0}, {events_->fd(), POLLIN, 0}};
+      if (::poll(polls, 2, -1) < 0 && errno != EINTR) return false;
+      if (polls[0].revents != 0) take_signals();
+      if (polls[1].revents != 0) read_events();
+    }
+    return running_ && !settled_ && !left_;
+  }
+
+  void open_events() {
+    if (events_ || events_ended_) return;
+    auto exchange = node_.open("GET", "/v1/runs/" + target_ + "/events");
+    if (exchange) events_ = std::move(*exchange);
+    events_ended_ = !events_;
+  }
+
+  void read_events() {
+    std::string bytes;
+    const auto complete = events_->read(bytes);
+    auto events = complete ? parser_.add(bytes) : Result<std::vector<engines::Event>>();
+    if (events)
+      for (const auto& event : *events) take_event(event);
+    if (!complete || !events || *complete) {
+      events_.reset();
+      events_ended_ = true;
+    }
+  }
+
+  void take_event(const engines::Event& event) {
+    const std::string& state = event.data["state"].as_string();
+    if (event.kind == "run" && run_has_settled(state)) settled_ = true;
+    if (event.kind == "step" && state == "running") running_ = true;
+    const std::string why = printable(event.data["why"].as_string());
+    if (event.kind == "env" || event.kind == "note" || event.kind == "lock") report_.tell(event);
+    if (event.kind == "step" && !why.empty() && !job_has_ended(state) &&
+        std::exchange(why_, why) != why)
+      console_.warn(why);
+  }
+
+  void take_signals() {
+    for (int number = signals_.next(); number != 0; number = signals_.next()) {
+      if (number == SIGWINCH) continue;
+      if (number == SIGHUP || interrupted_) {
+        left_ = number == SIGHUP ? kExitSignal + SIGHUP : kExitInterrupted;
+      } else {
+        interrupt();
+      }
+    }
+  }
+
+  void interrupt() {
+    interrupted_ = true;
+    const auto answer = node_.call("POST", "/v1/cancel", Json::object({{"target", target_}}));
+    // Not found and busy: it has ended by itself meanwhile.
+    if (!answer && answer.error().code == ErrorCode::unavailable)
+      console_.warn("cancelling failed: " + answer.error().text);
+  }
+
+  // The run document, waiting a while for a node that is gone.
+  Result<Json> read_run() {
+    const std::int64_t limit_ns = steady_ns() + kReachLimitNs;
+    for (bool told = false;;) {
+      auto run = node_.call("GET", "/v1/runs/" + target_);
+      if (run || run.error().code == ErrorCode::not_found || steady_ns() > limit_ns || left_)
+        return run;
+      if (!std::exchange(told, true)) console_.warn("lost the node; waiting for it");
+      ::poll(nullptr, 0, kReachRetryMs);
+      take_signals();
+    }
+  }
+
+  // No frames (any more): the log's bytes from `skip` on, then the run's last state.
+  int without_attachment(std::uint64_t skip) {
+    const auto first = read_run();
+    if (!first) {
+      console_.warn(first.error().text);
+      return first.error().code == ErrorCode::unavailable ? kExitUnavailable : kExitFailure;
+    }
+    std::uint64_t left_out = skip;
+    const engines::Wake wake{signals_.fd(), [&] {
+                               take_signals();
+                               return !left_;
+                             }};
+    (void)node_.stream(
+        "GET", "/v1/logs/" + target_ + "?follow=1&stream=all", {},
+        [&](std::string_view bytes) {
+          const std::size_t known = std::min<std::uint64_t>(left_out, bytes.size());
+          left_out -= known;
+          console_.raw(bytes.substr(known));
+          return !console_.broken();
+        },
+        &wake);
+    return left_ ? *left_ : last_status();
+  }
+
+  // The run's end, from its events if it has not ended yet.
+  int last_status() {
+    for (;;) {
+      const auto run = read_run();
+      if (left_) return *left_;
+      if (!run) {
+        console_.warn(run.error().text);
+        return run.error().code == ErrorCode::unavailable ? kExitUnavailable : kExitFailure;
+      }
+      if (run_has_settled((*run)["state"].as_string())) return status_of_run(*run);
+      ::poll(nullptr, 0, kReachRetryMs);
+      take_signals();
+    }
+  }
+
+  int status_of_run(const Json& run) {
+    const auto& jobs = run["jobs"].as_array();
+    if (!jobs.empty() && !jobs[0]["attempts"].as_array().empty())
+      return tell_exit(jobs[0]["attempts"].as_array().back()["exit"]);
+    std::string error = printable(run["error"].as_string());
+    if (error.empty() && !jobs.empty()) error = printable(jobs[0]["error"].as_string());
+    if (interrupted_) return kExitInterrupted;
+    console_.warn(error.empty() ? "run " + target_ + " " + printable(run["state"].as_string())
+                                : error);
+    return kExitFailure;
+  }
+
+  // Says what the status alone does not say.
+  int tell_exit(const Json& record) {
+    for (const Json& missing : record["missing"].as_array())
+      console_.warn("this host does not guard " + printable(missing["guard"].as_string()) + ": " +
+                    printable(missing["reason"].as_string()) + " (loam doctor)");
+    if (interrupted_) return kExitInterrupted;
+    const std::string& outcome = record["outcome"].as_string();
+    if (outcome != "exited" && outcome != "signaled") console_.warn(describe_exit(record));
+    return status_of_exit(record);
+  }
+
+  Console& console_;
+  const engines::LocalNode& node_;
+  Signals& signals_;
+  const CommandRun command_;
+  const std::string target_;
+  Report report_;
+  std::optional<engines::Exchange> events_;
+  engines::SseParser parser_;
+  bool events_ended_ = false;
+  bool running_ = false;
+  bool settled_ = false;
+  bool interrupted_ = false;
+  std::string why_;
+  std::optional<int> left_;
+};
+
+}  // namespace
+
+int watch_command(Console& console, const engines::LocalNode& node, Signals& signals,
+                  const CommandRun& command) {
+  return Watch(console, node, signals, command).run();
+}
+
+}  // namespace loam::cli

@@ -1,0 +1,89 @@
+// `loam ps`: what runs and waits on this machine, and which endpoints answer.
+#include "base/clock.h"
+#include "base/text.h"
+#include "cli/table.h"
+#include "cli/verbs.h"
+#include "cli/words.h"
+
+namespace loam::cli {
+namespace {
+
+constexpr int kRunsMax = 200;
+
+std::int64_t since_ms(const Json& job) {
+  const auto& attempts = job["attempts"].as_array();
+  if (attempts.empty()) return job["created_ms"].as_int();
+  const Json& last = attempts.back();
+  for (const char* key : {"ended_ms", "started_ms", "created_ms"})
+    if (last[key].as_int() > 0) return last[key].as_int();
+  return 0;
+}
+
+// Why it waits, or how it ended.
+std::string why_of(const Json& job) {
+  if (const auto& why = job["why"].as_string(); !why.empty()) return why;
+  if (const auto& error = job["error"].as_string(); !error.empty()) return error;
+  const auto& attempts = job["attempts"].as_array();
+  const std::string& state = job["state"].as_string();
+  if (state == "failed" && !attempts.empty()) return describe_exit(attempts.back()["exit"]);
+  return job["model_version"].as_string();
+}
+
+// Runs that serve now, as {"project", "endpoint", "run"}.
+Json endpoints_of(const Json& runs) {
+  Json endpoints = Json::array();
+  for (const Json& run : runs["runs"].as_array())
+    if (run["state"].as_string() == "serving" && run.has("endpoint"))
+      endpoints.push(Json::object(
+          {{"project", run["project"]}, {"endpoint", run["endpoint"]}, {"run", run["id"]}}));
+  return endpoints;
+}
+
+void print_jobs(Console& console, const Json& answer, bool all) {
+  Table table{
+      {"TARGET", "STATE", "PROJECT", "USER", "CPUS", "MEMORY", "SINCE", "WHY"}, {}, {4, 5, 6}};
+  const std::int64_t now_ms = wall_ms();
+  for (const Json& job : answer["jobs"].as_array())
+    table.rows.push_back({job["target"].as_string(), job["state"].as_string(),
+                          job["project"].as_string(), job["user"].as_string(),
+                          format_cpus(job["cpu_milli"].as_int()), format_bytes(job["memory_bytes"]),
+                          format_age(since_ms(job), now_ms), why_of(job)});
+  if (table.rows.empty())
+    console.print(all ? "nothing has run yet"
+                      : "nothing runs or waits (loam ps -a: what has ended)");
+  else
+    console.print_text(format_table(table));
+  for (const Json& endpoint : answer["endpoints"].as_array())
+    console.print(plain_text(endpoint["project"]) + " answers at http://" +
+                  plain_text(endpoint["endpoint"]) + " (run " + plain_text(endpoint["run"]) + ")");
+}
+
+int list_jobs(Context& context) {
+  const auto node = connect_node(context);
+  if (!node) return report(context, node.error());
+  const bool all = context.arguments.flag("all");
+  auto jobs = node->call("GET", all ? "/v1/jobs?all=1" : "/v1/jobs");
+  if (!jobs) return report(context, jobs.error());
+  const auto runs = node->call("GET", "/v1/runs?limit=" + std::to_string(kRunsMax));
+  if (!runs) return report(context, runs.error());
+  jobs->set("endpoints", endpoints_of(*runs));
+  if (context.json())
+    context.console.print_text(jobs->pretty() + "\n");
+  else
+    print_jobs(context.console, *jobs, all);
+  return kExitOk;
+}
+
+}  // namespace
+
+Verb ps_verb() {
+  Verb verb;
+  verb.name = "ps";
+  verb.summary = "what runs and waits here, why it waits, and what is served";
+  verb.options = {{"-a,--all", "", "what has ended, too"}, json_option()};
+  verb.examples = "loam ps\nloam ps -a --json";
+  verb.run = list_jobs;
+  return verb;
+}
+
+}  // namespace loam::cli

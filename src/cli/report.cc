@@ -1,0 +1,159 @@
+#include "cli/report.h"
+
+#include "base/text.h"
+#include "cli/words.h"
+
+namespace loam::cli {
+namespace {
+
+constexpr int kBarWidth = 24;
+
+std::string text_at(const Json& event, std::string_view key) {
+  return printable(event[key].as_string());
+}
+
+}  // namespace
+
+void Report::line(const std::string& text) {
+  if (quiet_) return;
+  on_error_ ? console_.warn(text) : console_.print(text);
+}
+
+void Report::line_once(const std::string& key, const std::string& text) {
+  std::string& last = last_[key];
+  if (last == text) return;
+  last = text;
+  line(text);
+}
+
+void Report::tell(const engines::Event& event) {
+  if (event.kind == "run") tell_run(event.data);
+  if (event.kind == "env") tell_env(event.data);
+  if (event.kind == "step") tell_step(event.data);
+  if (event.kind == "service") tell_service(event.data);
+  if (event.kind == "endpoint") tell_endpoint(event.data);
+  if (event.kind == "note") line_once("note", text_at(event.data, "text"));
+  if (event.kind == "lock") line("wrote " + text_at(event.data, "path"));
+}
+
+void Report::tell_run(const Json& event) {
+  const std::string& state = event["state"].as_string();
+  console_.clear_progress();
+  const std::string run = "run " + std::to_string(run_);
+  const std::string error = text_at(event, "error");
+  if (state == "failed") console_.warn(run + " failed" + (error.empty() ? "" : ": " + error));
+  if (state == "cancelled")
+    console_.warn(run + " was cancelled" + (error.empty() ? "" : ": " + error));
+  if (state == "succeeded") line(console_.green(run + " succeeded"));
+  if (state == "succeeded" || state == "serving") tell_hints();
+}
+
+void Report::tell_hints() {
+  if (quiet_ || on_error_) return;
+  const std::string run = std::to_string(run_);
+  line("next: loam ps · loam logs " + run + " · loam trace " + run + " · loam down");
+}
+
+void Report::tell_env(const Json& event) {
+  const std::string name = text_at(event, "env");
+  const std::string& state = event["state"].as_string();
+  if (state.empty()) return tell_env_progress(name, event);
+  console_.clear_progress();
+  if (state == "ready") {
+    const bool built = event["built"].as_bool();
+    const std::string digest = short_digest(event["digest"].as_string());
+    line_once("env " + name, "environment " + console_.bold(name) + ": " +
+                                 (built ? "built" : "ready") +
+                                 (digest.empty() ? "" : " " + console_.dim(digest)));
+  } else if (state == "waiting") {
+    line_once("env " + name, "environment " + name + ": another build of it is under way");
+  } else if (state == "failed") {
+    last_["env " + name] = state;
+    console_.warn("environment " + name + ": " + text_at(event, "error"));
+  }
+}
+
+void Report::tell_env_progress(const std::string& name, const Json& event) {
+  if (quiet_) return;
+  if (console_.out_terminal() && !on_error_) {
+    const std::string bar =
+        progress_bar(event["done"].as_int(), event["total"].as_int(), kBarWidth);
+    console_.progress("environment " + name + ": " + bar + (bar.empty() ? "" : " ") +
+                      describe_progress(event));
+    return;
+  }
+  const std::string phase = text_at(event, "phase");
+  if (!phase.empty()) line_once("env " + name, "environment " + name + ": " + phase);
+}
+
+void Report::tell_step(const Json& event) {
+  const std::string step = text_at(event, "step");
+  const std::string& state = event["state"].as_string();
+  if (state == "succeeded" || state == "failed" || state == "cancelled" || state == "skipped" ||
+      state == "unchanged")
+    return tell_step_end(step, state, event);
+  const bool says_why = event.has("reason") || event["changed"].size() > 0;
+  if ((says_why || state == "running") && announced_.insert(step).second)
+    line(console_.bold(step) + ": " + describe_reason(event));
+  const std::string why = text_at(event, "why");
+  if (state != "running" && !why.empty()) line_once("step " + step, step + ": " + why);
+  if (state == "running" && event["attempt"].as_int() > 1)
+    line_once("step " + step, step + ": attempt " + std::to_string(event["attempt"].as_int()));
+}
+
+void Report::tell_step_end(const std::string& step, const std::string& state, const Json& event) {
+  const std::string name = console_.bold(step) + ": ";
+  const std::string version = text_at(event, "model_version");
+  const std::string made = version.empty() ? "" : " → " + version;
+  const std::string why = text_at(event, "why");
+  const Json& exit = event["exit"];
+  announced_.insert(step);
+  if (state == "unchanged") {
+    line(name + "unchanged" + (version.empty() ? "" : " (" + version + ")"));
+  } else if (state == "succeeded") {
+    const std::string duration = duration_of(exit);
+    line(name + console_.green("done") + (duration.empty() ? "" : " in " + duration) + made);
+  } else if (state == "skipped") {
+    line(name + "skipped" + (why.empty() ? "" : ": " + why));
+  } else if (state == "cancelled") {
+    line(name + "cancelled");
+  } else {
+    const std::string error = text_at(event, "error");
+    const std::string what = exit.is_object() ? describe_exit(exit) : error.empty() ? why : error;
+    line(name + console_.red("failed") + (what.empty() ? "" : ": " + what));
+    if (const std::string said = text_at(event, "error_line"); !said.empty())
+      line("  its output says: " + console_.bold(said));
+    if (const std::string target = text_at(event, "target"); !target.empty() && !on_error_)
+      line("  look: loam logs " + target + " · loam shell " + target);
+  }
+}
+
+void Report::tell_service(const Json& event) {
+  const std::string service = text_at(event, "service");
+  const std::string& state = event["state"].as_string();
+  const std::string error = text_at(event, "error");
+  const std::string version = text_at(event, "model_version");
+  std::string text = "service " + console_.bold(service) + ": ";
+  if (state == "ready") {
+    text += console_.green("ready") + (version.empty() ? "" : ", " + version);
+    const std::int64_t ready = event["ready"].as_int();
+    if (ready > 0) text += ", " + std::to_string(ready) + (ready == 1 ? " replica" : " replicas");
+  } else {
+    text += (state == "failed" ? console_.red(state) : printable(state)) +
+            (version.empty() ? "" : " " + version) + (error.empty() ? "" : ": " + error);
+  }
+  line_once("service " + service, text);
+}
+
+void Report::tell_endpoint(const Json& event) {
+  const std::string listening = text_at(event, "listening");
+  if (listening.empty()) return;
+  std::vector<std::string> models;
+  for (const Json& model : event["models"].as_array())
+    models.push_back(printable(model.is_string() ? model.as_string() : model["name"].as_string()));
+  const std::string text = "endpoint " + console_.bold("http://" + listening) +
+                           (models.empty() ? "" : " serves " + join(models, ", "));
+  line_once("endpoint", text);
+}
+
+}  // namespace loam::cli

@@ -1,0 +1,149 @@
+// `loam run -- CMD`: one command on this machine, isolated and queued as a step would be, with its
+// streams and its exit status passed through.
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+
+#include "base/text.h"
+#include "cli/command_run.h"
+#include "cli/submission.h"
+#include "cli/verbs.h"
+
+namespace loam::cli {
+namespace {
+
+constexpr double kCpusMax = 100'000;
+
+Result<std::int64_t> parse_cpus(const std::string& text) {
+  char* end = nullptr;
+  const double cpus = std::strtod(text.c_str(), &end);
+  if (text.empty() || *end != '\0' || !(cpus >= 0.001) || cpus > kCpusMax)
+    return fail(ErrorCode::invalid,
+                "--cpus '" + printable(text) + "': expected a number such as 0.5 or 4");
+  return static_cast<std::int64_t>(cpus * 1000 + 0.5);
+}
+
+// "NAME=VALUE", or "NAME" for the caller's own value.
+Result<Json> parse_environment(const std::vector<std::string>& settings) {
+  Json environment = Json::object();
+  for (const std::string& setting : settings) {
+    const auto equals = setting.find('=');
+    const std::string name = setting.substr(0, equals);
+    if (name.empty() || !is_utf8(setting))
+      return fail(ErrorCode::invalid, "--set '" + printable(setting) + "': expected NAME=VALUE");
+    const char* own = ::getenv(name.c_str());
+    if (equals != std::string::npos) {
+      environment.set(name, setting.substr(equals + 1));
+    } else if (own != nullptr && is_utf8(own)) {
+      environment.set(name, own);
+    }
+  }
+  return environment;
+}
+
+Result<void> add_resources(const Arguments& arguments, Json& command) {
+  if (arguments.has("cpus"))
+    command.set("cpu_milli", LOAM_TRY(parse_cpus(arguments.value("cpus"))));
+  if (arguments.has("memory")) {
+    auto size = parse_size(arguments.value("memory"));
+    if (!size) return in_context("--memory", std::move(size.error()));
+    command.set("memory_bytes", *size);
+  }
+  if (arguments.has("time")) {
+    auto time = parse_duration(arguments.value("time"));
+    if (!time) return in_context("--time", std::move(time.error()));
+    command.set("time_ms", std::chrono::ceil<std::chrono::milliseconds>(*time).count());
+  }
+  const std::string network = arguments.value("network", "host");
+  if (network != "host" && network != "none")
+    return fail(ErrorCode::invalid,
+                "--network '" + printable(network) + "': expected host or none");
+  command.set("network", network);
+  return {};
+}
+
+Result<Json> command_of(const Arguments& arguments) {
+  for (const std::string& word : arguments.command)
+    if (!is_utf8(word)) return fail(ErrorCode::invalid, "the command is no UTF-8 text");
+  const bool terminal = arguments.flag("terminal");
+  const bool input = arguments.flag("input");
+  Json environment = LOAM_TRY(parse_environment(arguments.list("set")));
+  if (const char* type = ::getenv("TERM");
+      terminal && type != nullptr && is_utf8(type) && !environment.has("TERM"))
+    environment.set("TERM", type);
+  const WindowSize size = window_size(0);
+  Json command = Json::object({{"argv", Json::array_of(arguments.command)},
+                               {"terminal", terminal},
+                               {"standard_input", input},
+                               {"attach", !arguments.flag("detach")},
+                               {"environment", std::move(environment)},
+                               {"cpu_milli", 1000},
+                               {"memory_bytes", std::int64_t{1} << 30},
+                               {"time_ms", 0},
+                               {"columns", int{size.columns}},
+                               {"rows", int{size.rows}}});
+  command.set("env", arguments.has("env") ? Json(arguments.value("env")) : Json());
+  LOAM_CHECK(add_resources(arguments, command));
+  return command;
+}
+
+int run_command(Context& context) {
+  auto command = command_of(context.arguments);
+  if (!command) return report(context, command.error());
+  // A loam.yaml that is there says what the command's environment is; none is needed.
+  const std::string path = context.arguments.value("file", "loam.yaml");
+  std::optional<ProjectFile> file;
+  if (context.arguments.has("file") || ::access(path.c_str(), F_OK) == 0) {
+    file = read_project_file(context.console, path);
+    if (!file) return kExitUsage;
+  }
+  auto body = submission("run", file ? &*file : nullptr);
+  if (!body) return report(context, body.error());
+  body->set("command", std::move(*command));
+  const auto node = connect_node(context);
+  if (!node) return report(context, node.error());
+  Signals signals;
+  const Submitted submitted =
+      submit(context.console, *node, signals, "/v1/runs", *body, file ? file->shown : path);
+  if (submitted.run == 0) return submitted.status;
+  if (context.arguments.flag("detach")) {
+    context.console.print(std::to_string(submitted.run));
+    return kExitOk;
+  }
+  return watch_command(context.console, *node, signals,
+                       {.run = submitted.run,
+                        .terminal = context.arguments.flag("terminal"),
+                        .input = context.arguments.flag("input"),
+                        .interrupted = submitted.interrupted});
+}
+
+}  // namespace
+
+Verb run_verb() {
+  Verb verb;
+  verb.name = "run";
+  verb.summary = "one command, isolated and queued; returns its exit status";
+  verb.takes_command = true;
+  verb.options = {
+      {"-i,--input", "", "pass standard input to the command"},
+      {"-t,--terminal", "", "give the command a terminal"},
+      {"--cpus", "N", "CPUs, such as 0.5 (1)"},
+      {"--memory", "SIZE", "memory, such as 2GiB (1GiB)"},
+      {"--time", "DURATION", "end it after this long, such as 10m"},
+      {"--network", "WHICH", "host or none (host)"},
+      {"--env", "NAME", "the env of this step or service of loam.yaml"},
+      {"-e,--set", "NAME=VALUE", "a variable of its environment; NAME alone: the caller's", true},
+      {"-f,--file", "FILE", "the project's file (loam.yaml where there is one)"},
+      {"--detach", "", "print the run's number and return"}};
+  verb.examples =
+      "loam run -- python3 -c 'print(6 * 7)'\n"
+      "loam run -it -- bash                       a terminal in the project's environment\n"
+      "loam run --cpus 4 --memory 8GiB -- make -j4\n"
+      "loam run --network none --time 10m -- ./untrusted\n"
+      "tar c data | loam run -i -- tar t          its input from a pipe";
+  verb.run = run_command;
+  return verb;
+}
+
+}  // namespace loam::cli

@@ -1,0 +1,88 @@
+// `loam up`, `train`, `serve`: the file checked, the run submitted and followed until it has
+// settled.
+#include "cli/follow.h"
+#include "cli/submission.h"
+#include "cli/verbs.h"
+
+namespace loam::cli {
+namespace {
+
+int print_detached(Context& context, std::int64_t run) {
+  const std::string number = std::to_string(run);
+  if (context.json()) {
+    context.console.print_text(Json::object({{"run", run}}).pretty() + "\n");
+  } else {
+    context.console.print("run " + number);
+    context.console.print("next: loam ps · loam logs -f " + number + " · loam cancel " + number);
+  }
+  return kExitOk;
+}
+
+int print_run(Context& context, const engines::LocalNode& node, std::int64_t run) {
+  auto document = node.call("GET", "/v1/runs/" + std::to_string(run));
+  if (!document) return report(context, document.error());
+  document->set("run", run);
+  context.console.print_text(document->pretty() + "\n");
+  return kExitOk;
+}
+
+int submit_and_follow(Context& context, const std::string& verb) {
+  const auto file =
+      read_project_file(context.console, context.arguments.value("file", "loam.yaml"));
+  if (!file) return kExitUsage;
+  auto body = submission(verb, &*file);
+  if (!body) return report(context, body.error());
+  body->set("force", context.arguments.flag("force"));
+  const auto node = connect_node(context);
+  if (!node) return report(context, node.error());
+  Signals signals;
+  const Submitted submitted =
+      submit(context.console, *node, signals, "/v1/runs", *body, file->shown);
+  if (submitted.run == 0) return submitted.status;
+  if (context.arguments.flag("detach") && !submitted.interrupted)
+    return print_detached(context, submitted.run);
+  Follower::Options options;
+  options.prefix_output = file->project.steps.size() > 1;
+  options.quiet = context.json();
+  options.interrupted = submitted.interrupted;
+  const int status = Follower(context.console, *node, signals, submitted.run, options).follow();
+  if (context.json() && print_run(context, *node, submitted.run) != kExitOk) return kExitFailure;
+  return status;
+}
+
+Verb project_verb(const std::string& name, const std::string& summary,
+                  const std::string& examples) {
+  Verb verb;
+  verb.name = name;
+  verb.summary = summary;
+  verb.examples = examples;
+  verb.options = {{"-f,--file", "FILE", "the project's file (loam.yaml)"},
+                  {"--detach", "", "return as soon as the run is accepted"},
+                  {"--force", "", "run the steps again even where nothing changed"},
+                  json_option()};
+  verb.run = [name](Context& context) { return submit_and_follow(context, name); };
+  return verb;
+}
+
+}  // namespace
+
+Verb up_verb() {
+  return project_verb("up", "train what changed, then serve it: all of loam.yaml",
+                      "loam up                             the loam.yaml here\n"
+                      "loam up -f examples/digits/loam.yaml\n"
+                      "loam up --force                     train again although nothing changed\n"
+                      "loam up --detach --json             {\"run\": 17}, at once");
+}
+
+Verb train_verb() {
+  return project_verb("train", "only the steps of loam.yaml", "loam train\nloam train --force");
+}
+
+Verb serve_verb() {
+  Verb verb = project_verb("serve", "only the services of loam.yaml, with the models there are",
+                           "loam serve\nloam serve --detach");
+  std::erase_if(verb.options, [](const Option& option) { return option.names == "--force"; });
+  return verb;
+}
+
+}  // namespace loam::cli
