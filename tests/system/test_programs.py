@@ -1,0 +1,72 @@
+"""What the programs cost: the shim's private memory, the system calls from its start to the user's first instruction."""
+import os
+import pathlib
+import re
+import subprocess
+import time
+
+import pytest
+
+from conftest import make_node
+
+PRIVATE_BYTES_MAX = 700 * 1024   # a shim waiting for its job; the aim is 500 KiB
+CALLS_MAX = 420                  # shim and init together, before the user's execve
+
+
+@pytest.fixture(scope="module")
+def root_node(prefix):
+    node = make_node(prefix, "root")
+    yield node
+    node.close()
+
+
+def shims(node):
+    return [pid for pid in node.processes() if b"loam-shim" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_private_memory_of_a_shim(root_node):
+    folder = root_node.project({})
+    run = root_node.start("run", "--", "sleep", "2", cwd=folder)
+    deadline = time.monotonic() + 20
+    while not shims(root_node) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    sizes = []
+    for pid in shims(root_node):
+        rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+        sizes.append(sum(int(kib) for kib in re.findall(r"^Private_(?:Clean|Dirty): +(\d+)", rollup, re.MULTILINE)) * 1024)
+    run.wait(timeout=30)
+    assert sizes and max(sizes) < PRIVATE_BYTES_MAX, sizes
+
+
+def test_system_calls_before_the_users_first_instruction(root_node, tmp_path):
+    folder = root_node.project({})
+    root_node.run("run", "--", "true", cwd=folder)  # what is made once is made
+    trace = tmp_path / "calls"
+    strace = subprocess.Popen(["strace", "-f", "-q", "-o", str(trace), "-p", str(root_node.pid())], stderr=subprocess.PIPE)
+    try:
+        time.sleep(0.5)
+        root_node.run("run", "--", "true", cwd=folder)
+    finally:
+        strace.terminate()
+        strace.wait()
+    family, calls, done = set(), 0, False
+    for line in trace.read_text(errors="replace").splitlines():
+        pid, _, call = line.partition(" ")
+        call = call.strip()
+        if call.startswith("execve(") and "loam-shim" in call:
+            family.add(pid)
+        if pid not in family or "resumed>" in call or call.startswith(("---", "+++")):
+            child = re.search(r"(?:clone3?|fork|vfork)\b.* resumed>.*= (\d+)$", call)
+            if pid in family and child:
+                family.add(child.group(1))
+            continue
+        child = re.search(r"^(?:clone3?|fork|vfork)\(.*= (\d+)$", call)
+        if child:
+            family.add(child.group(1))
+        if call.startswith("execve(") and "loam-shim" not in call:
+            done = True
+            break
+        calls += 1
+    assert done, trace.read_text()[-2000:]
+    assert 50 < calls < CALLS_MAX, calls
