@@ -247,7 +247,7 @@ void Connection::deliver() {
   server_.handler_.handle(exchange);
 }
 
-void Connection::refuse(int status, std::string_view text) {
+void Connection::refuse(int status, std::string text) {
   keep_alive_ = false;
   parser_.reset();
   if (!exchange_) {

@@ -44,7 +44,7 @@ class Connection {
   void begin_body();
   void deliver();
   void finish_response();
-  void refuse(int status, std::string_view text);
+  void refuse(int status, std::string text);  // by value: the parser that wrote it goes
   void receive();
   bool receive_into_body(std::size_t& budget);
   bool grow_body();
