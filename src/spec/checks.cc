@@ -145,8 +145,9 @@ std::optional<std::string> read_absolute_path(const Value& value, std::string_vi
     return {};
   }
   if (!path->starts_with('/') || has_component(*path, "..")) {
-    value.problem(quoted(*path) + " is not absolute; expected " + std::string(expected) +
-                  ", from '/' and without '..'");
+    value.problem(quoted(*path) +
+                  (path->starts_with('/') ? " has '..' in it" : " is not absolute") +
+                  "; expected " + std::string(expected) + ", from '/' on and without '..'");
     return {};
   }
   std::string normal = normal_path(*path);

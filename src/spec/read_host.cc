@@ -156,14 +156,17 @@ Keep read_keep(const Value& value) {
 
 std::optional<std::string> read_endpoint(const Value& value) {
   static constexpr std::string_view kExpected = "HOST:PORT, such as 127.0.0.1:8000";
-  const auto text = value.text(kExpected);
-  if (!text) return {};
-  const auto colon = text->rfind(':');
-  if (colon == std::string::npos || !is_host(std::string_view(*text).substr(0, colon))) {
-    value.problem(quoted(*text) + " is no endpoint; expected " + std::string(kExpected));
+  if (!value.is_text()) {
+    value.wrong_type(kExpected);
     return {};
   }
-  const std::string port = text->substr(colon + 1);
+  const std::string& text = value.node().text;
+  const auto colon = text.rfind(':');
+  if (colon == std::string::npos || !is_host(std::string_view(text).substr(0, colon))) {
+    value.problem(quoted(text) + " is no endpoint; expected " + std::string(kExpected));
+    return {};
+  }
+  const std::string port = text.substr(colon + 1);
   const bool clean = !port.empty() && port.find_first_not_of("0123456789") == std::string::npos;
   const auto number = clean ? parse_integer(port) : std::nullopt;
   if (!number || *number < 1 || *number > 65535 || has_leading_zero(port)) {

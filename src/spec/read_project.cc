@@ -58,15 +58,11 @@ void read_services(Draft& draft, const Section& top) {
 
 void check_variables(const Section& top, const Project& project) {
   const auto secrets = top.find("secrets");
-  if (!secrets) return;
-  std::size_t index = 0;
-  for (const Node& item : secrets->node().items) {
-    const std::string key = join_index(secrets->key(), index++);
-    if (project.vars.contains(item.text))
-      secrets->reader().problem(
-          item.place, secrets->key(),
-          quoted(item.text) + " is also in vars:, where everyone can read it; keep one");
-  }
+  if (!secrets || !secrets->is_list()) return;
+  for (const Value& item : secrets->items("a list"))
+    if (project.vars.contains(item.node().text))
+      item.problem(quoted(item.node().text) +
+                   " is also in vars:, where everyone can read it; keep one");
 }
 
 Draft read_draft(Reader& reader, const Node& root) {

@@ -26,15 +26,21 @@ class Source {
       if (text[i] == '\n') line_starts_.push_back(i + 1);
   }
 
+  // Marks mostly come in order, so that counting goes on from the last one: a file may be one long
+  // line.
   Place place_of(const YAML::Mark& mark) const {
     if (mark.is_null() || mark.line < 0 || mark.column < 0) return {1, 1};
     const auto line = std::min(static_cast<std::size_t>(mark.line), line_starts_.size() - 1);
-    const std::string_view before =
-        text_.substr(line_starts_[line]).substr(0, static_cast<std::size_t>(mark.column));
-    const auto characters = std::count_if(before.begin(), before.end(), [](char c) {
-      return (static_cast<unsigned char>(c) & 0xC0u) != 0x80u;
-    });
-    return {static_cast<int>(line) + 1, static_cast<int>(characters) + 1};
+    const auto end =
+        std::min(line_starts_[line] + static_cast<std::size_t>(mark.column), text_.size());
+    if (line != last_line_ || end < last_end_) {
+      last_line_ = line;
+      last_end_ = line_starts_[line];
+      last_characters_ = 0;
+    }
+    for (; last_end_ < end; ++last_end_)
+      if ((static_cast<unsigned char>(text_[last_end_]) & 0xC0u) != 0x80u) ++last_characters_;
+    return {static_cast<int>(line) + 1, last_characters_ + 1};
   }
   // yaml-cpp takes a quoted scalar that the end of the file cuts off. `mark` is a scalar's.
   bool closes_quote(const YAML::Mark& mark) const;
@@ -44,6 +50,9 @@ class Source {
  private:
   std::string_view text_;
   std::vector<std::size_t> line_starts_;
+  mutable std::size_t last_line_ = 0;
+  mutable std::size_t last_end_ = 0;
+  mutable int last_characters_ = 0;
 };
 
 // Past "&anchor " and "!tag " to the value.
@@ -117,6 +126,7 @@ class Builder : public YAML::EventHandler {
   void OnDocumentEnd() override {}
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    if (stopped_) return;
     Node node;
     node.place = source_.place_of(mark);
     put(std::move(node), anchor);
@@ -181,7 +191,8 @@ std::string Builder::path() const {
   std::string text;
   for (const Frame& frame : stack_) {
     if (frame.node.kind == Node::Kind::list) text = join_index(text, frame.node.items.size());
-    if (frame.node.kind == Node::Kind::map && frame.key) text = join_key(text, frame.key->text);
+    const bool named = frame.key && frame.key->kind == Node::Kind::scalar;
+    if (frame.node.kind == Node::Kind::map && named) text = join_key(text, frame.key->text);
   }
   return text;
 }
