@@ -46,5 +46,7 @@ sandbox::IdRange rootless_build_range(std::uint32_t own,
 // itself, with all capabilities there). Must be single-threaded. unavailable with the mend where
 // the host allows no namespaces.
 Result<Identity> enter_user_namespace();
+// How a user gets subordinate ids, for people.
+std::string subordinate_ids_mend();
 
 }  // namespace loam::node

@@ -21,11 +21,6 @@
 namespace loam::node {
 namespace {
 
-constexpr const char* kMend =
-    "get some: sudo usermod --add-subuids 100000-231071 --add-subgids 100000-231071 USER, and "
-    "install newuidmap "
-    "(package uidmap)";
-
 Error refused(int error_number) {
   return {ErrorCode::unavailable, "an ordinary user may not make user namespaces here (" +
                                       std::string(::strerror(error_number)) +
@@ -186,6 +181,13 @@ sandbox::IdRange rootless_build_range(std::uint32_t own,
   return best;
 }
 
+std::string subordinate_ids_mend() {
+  return "get some: sudo usermod --add-subuids 100000-231071 --add-subgids 100000-231071 USER (ids "
+         "that no line of "
+         "/etc/subuid and /etc/subgid has yet), install newuidmap (apt install uidmap), and start "
+         "the node again";
+}
+
 Result<Identity> enter_user_namespace() {
   Identity identity;
   identity.rootless = true;
@@ -206,7 +208,7 @@ Result<Identity> enter_user_namespace() {
   if (auto entered = become_zero(rootless_map(identity.owner_uid, uids),
                                  rootless_map(identity.owner_gid, gids));
       !entered)
-    return in_context(std::string("subordinate ids (") + kMend + ")", entered.error());
+    return in_context("subordinate ids (" + subordinate_ids_mend() + ")", entered.error());
   return identity;
 }
 
