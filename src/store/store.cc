@@ -12,6 +12,7 @@
 #include "base/files.h"
 #include "store/layout.h"
 #include "store/listing.h"
+#include "store/snapshot.h"
 #include "store/take.h"
 
 namespace loam::store {
@@ -227,6 +228,16 @@ Result<TreeInfo> Store::put_tree_from_tar(int tar_fd, TreeOptions options) {
   TreeStage stage(*impl_, options);
   LOAM_CHECK(stage.begin());
   LOAM_CHECK(take_tar(tar_fd, stage));
+  return stage.commit();
+}
+
+Result<TreeInfo> Store::put_tree_from_snapshot(int stream_fd, TreeOptions options) {
+  options.owner_root = true;
+  if (options.file_size_bytes_max == 0) options.file_size_bytes_max = kSnapshotFileBytesMax;
+  if (options.size_bytes_max == 0) options.size_bytes_max = kSnapshotBytesMax;
+  TreeStage stage(*impl_, options);
+  LOAM_CHECK(stage.begin());
+  LOAM_CHECK(take_snapshot(stream_fd, stage));
   return stage.commit();
 }
 

@@ -116,8 +116,9 @@ class Store {
   // through a link, hard links to what did not come before and a missing end mark are errors;
   // device nodes are left out.
   Result<TreeInfo> put_tree_from_tar(int tar_fd, TreeOptions options = {});
-  // The snapshot stream that walk_project() writes (store/snapshot.h); foreign bytes, so always as
-  // with owner_root. An error that the walk reports in the stream comes back as it was.
+  // The snapshot stream that walk_project() writes (store/snapshot.h); foreign bytes, so always
+  // as with owner_root; limits that are 0 are those of snapshot.h. An error that the walk reports
+  // in the stream comes back as it was.
   Result<TreeInfo> put_tree_from_snapshot(int stream_fd, TreeOptions options = {});
   bool has_tree(const Digest& digest) const;
   std::string tree_path(const Digest& digest) const;  // STORE/trees/DIGEST
@@ -132,7 +133,8 @@ class Store {
   Result<std::string> copy_for(const Digest& tree, std::uint32_t uid, std::uint32_t gid);
 
   Result<Usage> usage() const;
-  // Re-hashes everything; calls progress(done, total) now and then, from worker threads, one at a time.
+  // Re-hashes everything; calls progress(done, total) now and then, from worker threads, one at a
+  // time.
   Result<std::vector<Damage>> verify(
       const std::function<void(std::uint64_t, std::uint64_t)>& progress);
   // Removes what `roots` does not reach and no Pin holds. A caller that puts something and records

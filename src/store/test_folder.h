@@ -14,11 +14,14 @@
 
 namespace loam::store {
 
+// For tests that make many stores: what a real disk adds is the wait for its syncs.
+inline constexpr const char* kMemoryDisk = "/dev/shm";
+
 class TestFolder {
  public:
-  TestFolder() {
-    char name[] = "/tmp/loam-store-test-XXXXXX";
-    if (::mkdtemp(name) != nullptr) path_ = name;
+  explicit TestFolder(const std::string& parent = "/tmp") {
+    path_ = parent + "/loam-store-test-XXXXXX";
+    if (::mkdtemp(path_.data()) == nullptr) path_.clear();
   }
   TestFolder(const TestFolder&) = delete;
   TestFolder& operator=(const TestFolder&) = delete;

@@ -1,0 +1,171 @@
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/files.h"
+#include "base/open_beneath.h"
+#include "base/text.h"
+#include "store/folder_names.h"
+#include "store/listing.h"
+#include "store/snapshot.h"
+#include "store/snapshot_stream.h"
+
+namespace loam::store {
+namespace {
+
+constexpr std::uint32_t kPlainModeBits = 0777;  // set-id and sticky bits mean nothing in a snapshot
+constexpr const char* kIgnoreFiles[] = {".gitignore",
+                                        ".loamignore"};  // in this order: Loam's own wins
+
+class Walk {
+ public:
+  Walk(const WalkOptions& options, SnapshotWriter& writer) : options_(options), writer_(writer) {
+    for (const std::string& pattern : options.data_patterns)
+      data_.emplace_back(pattern.starts_with("./") ? pattern.substr(2) : pattern);
+  }
+
+  Result<void> folder(int fd, const std::string& path) {
+    struct stat status {};
+    if (::fstat(fd, &status) != 0) return cannot_read(path);
+    LOAM_CHECK(check_path(path));
+    LOAM_CHECK(writer_.folder(path, status.st_mode & kPlainModeBits));
+    const std::size_t rules_before = rules_.size();
+    for (const char* name : kIgnoreFiles) LOAM_CHECK(add_rules(fd, name, path));
+    auto names = names_in(fd, kTreeEntriesMax);
+    if (!names) return in_context(shown(path), names.error());
+    for (const std::string& name : *names)
+      LOAM_CHECK(entry(fd, name, path.empty() ? name : path + "/" + name));
+    rules_.shrink(rules_before);
+    return {};
+  }
+
+ private:
+  static std::string shown(const std::string& path) { return path.empty() ? "." : printable(path); }
+
+  static tl::unexpected<Error> cannot_read(const std::string& path) {
+    const int error = errno;
+    auto failed = fail_errno(shown(path), error);
+    if (error == EACCES || error == EPERM)
+      return fail(ErrorCode::denied,
+                  failed.value().text + "; make it readable, or name it in .loamignore");
+    return failed;
+  }
+
+  // Git does not follow a link of this name, and neither do we.
+  Result<void> add_rules(int folder, const char* name, const std::string& base) {
+    const auto fd = open_beneath(folder, name, O_RDONLY | O_NOFOLLOW);
+    if (!fd) return {};
+    struct stat status {};
+    if (::fstat(fd->get(), &status) != 0 || !S_ISREG(status.st_mode)) return {};
+    const auto text = read_fd(fd->get(), kIgnoreFileBytesMax);
+    const std::string path = base.empty() ? name : base + "/" + name;
+    if (!text) return in_context(shown(path), text.error());
+    rules_.add(*text, base);
+    return {};
+  }
+
+  bool is_left_out(const std::string& path, const std::string& name, bool is_folder) const {
+    if (name == ".git") return true;
+    const auto& skip = options_.always_skip;
+    if (std::find(skip.begin(), skip.end(), path) != skip.end()) return true;
+    if (!is_folder &&
+        std::any_of(data_.begin(), data_.end(), [&](const Glob& g) { return g.matches(path); }))
+      return true;
+    return rules_.ignores_entry(path, is_folder);
+  }
+
+  Result<void> entry(int parent, const std::string& name, const std::string& path) {
+    struct stat status {};
+    if (::fstatat(parent, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
+      if (errno == ENOENT) return {};  // gone since the folder was read: an editor's temporary file
+      return cannot_read(path);
+    }
+    if (is_left_out(path, name, S_ISDIR(status.st_mode))) return {};
+    LOAM_CHECK(check_path(path));
+    if (S_ISLNK(status.st_mode)) return symlink(parent, name, path);
+    if (S_ISDIR(status.st_mode)) {
+      const auto fd = open_beneath(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+      if (!fd) return cannot_read(path);
+      return folder(fd->get(), path);
+    }
+    if (!S_ISREG(status.st_mode)) return {};
+    if (status.st_size > static_cast<off_t>(kSnapshotFileBytesMax))
+      return too_large(path, status.st_size);
+    const auto fd = open_beneath(parent, name, O_RDONLY | O_NOFOLLOW);
+    if (!fd) return cannot_read(path);
+    return file(fd->get(), path);
+  }
+
+  Result<void> symlink(int parent, const std::string& name, const std::string& path) {
+    char target[PATH_MAX];
+    const ssize_t size = ::readlinkat(parent, name.c_str(), target, sizeof target);
+    if (size < 0) return cannot_read(path);
+    return writer_.symlink(path, {target, static_cast<std::size_t>(size)});
+  }
+
+  static tl::unexpected<Error> too_large(const std::string& path, off_t size) {
+    return fail(ErrorCode::too_large,
+                shown(path) + ": has " + format_size(static_cast<std::uint64_t>(size)) +
+                    "; a file of a snapshot may have " + format_size(kSnapshotFileBytesMax) +
+                    ". Name it under data: or mounts: in loam.yaml, or in .loamignore");
+  }
+
+  Result<void> file(int fd, const std::string& path) {
+    struct stat status {};
+    if (::fstat(fd, &status) != 0) return cannot_read(path);
+    if (!S_ISREG(status.st_mode)) return {};
+    const auto size = static_cast<std::uint64_t>(status.st_size);
+    if (size > kSnapshotFileBytesMax) return too_large(path, status.st_size);
+    if (writer_.content_bytes() + size > kSnapshotBytesMax)
+      return fail(
+          ErrorCode::too_large,
+          "the project's files have over " + format_size(kSnapshotBytesMax) + " (at " +
+              shown(path) +
+              "). Name what is data under data: or mounts: in loam.yaml, or in .loamignore");
+    LOAM_CHECK(writer_.file(path, status.st_mode & kPlainModeBits, size));
+    return content(fd, path, size);
+  }
+
+  // What was appended since the size was taken (a log) is left for the next snapshot; a file that
+  // became shorter has no content that it ever had.
+  Result<void> content(int fd, const std::string& path, std::uint64_t size) {
+    for (std::uint64_t left = size; left > 0;) {
+      const auto part = std::as_writable_bytes(std::span(buffer_))
+                            .first(std::min<std::uint64_t>(left, buffer_.size()));
+      const auto count = read_full(fd, part);
+      if (!count) return in_context(shown(path), count.error());
+      if (*count < part.size())
+        return fail(ErrorCode::invalid,
+                    shown(path) + ": became shorter while it was read; try again");
+      LOAM_CHECK(writer_.content({buffer_.data(), *count}));
+      left -= *count;
+    }
+    return {};
+  }
+
+  const WalkOptions& options_;
+  SnapshotWriter& writer_;
+  std::vector<Glob> data_;
+  IgnoreRules rules_;
+  std::string buffer_ = std::string(kFrameBytesMax, '\0');
+};
+
+}  // namespace
+
+Result<void> walk_project(const std::string& folder, const WalkOptions& options, int out_fd) {
+  SnapshotWriter writer(out_fd);
+  const auto walk = [&]() -> Result<void> {
+    const Fd top = LOAM_TRY(open_file(folder, O_RDONLY | O_DIRECTORY));
+    LOAM_CHECK(Walk(options, writer).folder(top.get(), ""));
+    return writer.end();
+  };
+  auto walked = walk();
+  if (!walked) (void)writer.error(walked.error());
+  return walked;
+}
+
+}  // namespace loam::store
