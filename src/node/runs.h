@@ -2,9 +2,8 @@
 // endpoints and their state machines; attempts are the supervisor's, claims the queue's.
 //
 //   POST /v1/runs ─ snapshot (child with the user's ids) ─ row ─ 201 ─ envs ─ staleness ─┐
-//        ┌──────────────────────────────────────────────────────────────────────────────┘
-//        └▶ job queued ─ granted ─ AttemptPlan ─ supervisor ─ on_exit ─ version, dependents,
-//        retries ─ run settled
+//   ┌────────────────────────────────────────────────────────────────────────────────┘
+//   └▶ job queued ─ granted ─ AttemptPlan ─ supervisor ─ on_exit ─ version, retries ─ settled
 //
 // Threads: everything on the loop; hashing, builds and children that are waited for go through
 // Loop::offload. Trust: the file, the project's folder, and what a job writes are foreign bytes.

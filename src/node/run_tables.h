@@ -1,0 +1,98 @@
+// The rows of runs and jobs. Reading a row is a query (20 µs); nothing is cached, so that the
+// database is the only truth.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "node/database.h"
+#include "node/supervisor.h"
+
+namespace loam::node {
+
+using RunId = std::int64_t;
+
+struct RunRow {
+  RunId id = 0;
+  std::uint32_t uid = 0;  // who submitted
+  std::uint32_t gid = 0;
+  Json groups;
+  std::string user, home;
+  std::uint32_t job_uid = 0;  // whose ids the jobs have
+  std::uint32_t job_gid = 0;
+  Json job_groups;
+  std::string job_user;
+  std::uint32_t reader_uid = 0;  // whose rights read the project's folder
+  std::uint32_t reader_gid = 0;
+  std::string project, folder, file, verb;
+  std::string text;                 // the file; "" where there is none
+  Json options;                     // force, command
+  std::string state = "preparing";  // preparing running serving succeeded failed cancelled
+  std::string error;
+  std::int64_t created_ms = 0, ended_ms = 0;
+  std::string snapshot;  // tree digest
+  std::int64_t snapshot_files = 0, snapshot_bytes = 0;
+  Json data;  // source → {"digest", "record", "files": […] for patterns of the top folder}
+  std::string endpoint;  // "127.0.0.1:8000"
+};
+
+// kind: step replica gateway command shell. state: preparing blocked queued running finishing
+// succeeded failed cancelled unchanged skipped; finishing (an attempt has ended, its output is
+// being taken in) is shown as running.
+struct JobRow {
+  JobId id = 0;
+  RunId run = 0;
+  std::string name, kind, state = "preparing", error, why;
+  std::int64_t cpu_milli = 0, memory_bytes = 0;
+  std::string service;  // replica: the service's name
+  std::string env;      // env digest
+  Json key;             // staleness key, or what a replica is made of
+  std::string record;   // run record, or the last attempt's replica record
+  std::string model;    // the model made or served, "" for none
+  std::int64_t version = 0;
+  std::string tree;  // its tree
+  JobId source = 0;  // unchanged: the job whose result counts; shell: the job that is shown
+  std::int64_t source_attempt = 0;  // shell: which of its attempts
+  std::int64_t failures = 0;        // failed attempts
+  std::int64_t lost = 0;            // in a row within `lost_boot`
+  std::string lost_boot;
+  bool cancel = false;        // somebody asked for its end
+  std::int64_t endpoint = 0;  // replica, gateway
+  std::int64_t created_ms = 0, ended_ms = 0;
+
+  bool ended() const;
+  bool waits() const { return state == "preparing" || state == "blocked" || state == "queued"; }
+  bool runs() const { return state == "running" || state == "finishing"; }
+};
+
+class RunTables {
+ public:
+  static std::vector<std::string> schema();
+  explicit RunTables(Database& database) : database_(database) {}
+
+  RunId insert(const RunRow& run);
+  void save(const RunRow& run);
+  std::optional<RunRow> run(RunId id);
+  std::vector<RunRow> runs(const std::string& where, const std::vector<Value>& values = {});
+
+  JobId insert(const JobRow& job);
+  void save(const JobRow& job);
+  std::optional<JobRow> job(JobId id);
+  std::vector<JobRow> jobs(const std::string& where, const std::vector<Value>& values = {});
+  std::vector<JobRow> jobs_of(RunId run);
+  // The newest job that succeeded for this user, folder and step.
+  std::optional<JobRow> last_success(const RunRow& run, const std::string& step);
+
+  void remember_record(
+      RunId run, const std::string& digest);  // a root of garbage collection while the run is kept
+  std::vector<std::string> records_of(RunId run);
+  void remove_run(RunId run);
+
+ private:
+  Database& database_;
+};
+
+}  // namespace loam::node

@@ -1,0 +1,327 @@
+#include "node/runs.h"
+
+#include <pwd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "base/clock.h"
+#include "base/files.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "node/findings.h"
+#include "node/runs_impl.h"
+#include "node/services.h"
+
+namespace loam::node {
+namespace {
+
+std::optional<std::int64_t> number_of(const std::string& text) {
+  std::int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size() || number < 1) return std::nullopt;
+  return number;
+}
+
+}  // namespace
+
+std::vector<std::string> Runs::schema() {
+  std::vector<std::string> statements;
+  for (const auto& part : {RunTables::schema(), RunEvents::schema(), Models::schema(),
+                           Envs::schema(), Services::schema()})
+    statements.insert(statements.end(), part.begin(), part.end());
+  return statements;
+}
+
+Runs::Runs(Node& node) : impl_(std::make_unique<Impl>(node)) {}
+Runs::~Runs() = default;
+
+void Runs::add_routes(Routes& routes) {
+  impl_->run_routes(routes);
+  impl_->model_routes(routes);
+  impl_->file_routes(routes);
+  impl_->trace_routes(routes);
+  impl_->store_routes(routes);
+}
+
+void Runs::on_running(AttemptId attempt) { impl_->on_running(attempt); }
+void Runs::on_exit(AttemptId attempt, const api::ExitRecord& record, bool reboot) {
+  impl_->on_exit(attempt, record, reboot);
+}
+void Runs::on_granted(JobId job) { impl_->on_granted(job); }
+void Runs::resume() { impl_->resume(); }
+
+Result<AttemptId> Runs::resolve_attempt(const Caller& caller, const std::string& target) {
+  const AttemptView attempt = LOAM_TRY(impl_->find_attempt(caller, target));
+  return attempt.id;
+}
+
+bool Runs::visible(const Caller& caller, JobId job) {
+  const auto row = impl_->tables.job(job);
+  if (!row) return false;
+  const auto run = impl_->tables.run(row->run);
+  return run && impl_->may_act(caller, *run);
+}
+
+void Runs::stop_all(std::function<void()> done) {
+  std::vector<JobRow> stopped;
+  for (RunRow& run : impl_->tables.runs("state IN ('preparing','running','serving')")) {
+    const auto jobs = impl_->tables.jobs_of(run.id);
+    impl_->cancel_run(run, "the node stops");
+    for (const JobRow& job : jobs)
+      if (!job.ended()) stopped.push_back(job);
+  }
+  impl_->when_ended(stopped, std::move(done));
+}
+
+Runs::Counts Runs::counts() const {
+  Counts counts;
+  for (const Row& row : impl_->node.db.query("SELECT state, count(*) FROM jobs GROUP BY state")) {
+    const std::string& state = row.text(0);
+    const int count = static_cast<int>(row.integer(1));
+    if (state == "running" || state == "finishing") counts.running += count;
+    if (state == "preparing" || state == "blocked" || state == "queued") counts.waiting += count;
+  }
+  return counts;
+}
+
+Runs::Impl::Impl(Node& the_node)
+    : node(the_node),
+      tables(the_node.db),
+      events(the_node.db),
+      models(the_node.db),
+      envs(the_node),
+      secrets(the_node.context.paths.secrets) {
+  facts.node = &node.context;
+  facts.host = read_host_files();
+  facts.share_folder = program_share_folder();
+  facts.program_folder = program_folder();
+  const auto guard = std::find_if(node.guards.begin(), node.guards.end(),
+                                  [](const auto& g) { return g.name == "idmap"; });
+  idmap = !node.context.identity.rootless && guard != node.guards.end() && guard->present;
+  envs.release_pin = [this](std::shared_ptr<store::Store::Pin> pin) {
+    release_pin(std::move(pin));
+  };
+  services = std::make_unique<Services>(*this);
+}
+
+Runs::Impl::~Impl() = default;
+
+ProjectPtr Runs::Impl::project_of(const RunRow& run) {
+  if (run.text.empty()) return nullptr;
+  if (const auto found = projects.find(run.id); found != projects.end()) return found->second;
+  const auto digest = Digest::parse(run.snapshot);
+  auto listing = digest ? node.store.listing(*digest) : std::vector<store::ListingEntry>{};
+  if (!listing) listing = std::vector<store::ListingEntry>{};
+  const SnapshotFolder folder(*listing, digest ? node.store.tree_path(*digest) : "", {}, true);
+  auto read = spec::read_project(run.text, &folder);
+  if (!read.project)
+    return nullptr;  // it was read when it was submitted; a newer Loam may read it otherwise
+  return projects[run.id] = std::make_shared<const spec::Project>(std::move(*read.project));
+}
+
+const spec::Step* Runs::Impl::step_of(const RunRow& run, const JobRow& job) {
+  const ProjectPtr project = project_of(run);  // kept alive by `projects`
+  if (!project) return nullptr;
+  for (const spec::Step& step : project->steps)
+    if (step.name == job.name) return &step;
+  return nullptr;
+}
+
+const spec::Service* Runs::Impl::service_of(const RunRow& run, const JobRow& job) {
+  const ProjectPtr project = project_of(run);
+  if (!project) return nullptr;
+  for (const spec::Service& service : project->services)
+    if (service.name == job.service) return &service;
+  return nullptr;
+}
+
+// A user's own node serves only him; on a shared one, root may act for everybody.
+bool Runs::Impl::may_act(const Caller& caller, const RunRow& run) const {
+  return caller.uid == run.uid || (caller.uid == 0 && !node.context.identity.rootless);
+}
+
+std::string Runs::Impl::target_text(const JobRow& job) {
+  return std::to_string(job.run) + "/" + job.name;
+}
+
+std::optional<AttemptView> Runs::Impl::last_attempt(JobId job) const {
+  auto attempts = node.supervisor.attempts_of(job);
+  if (attempts.empty()) return std::nullopt;
+  return std::move(attempts.back());
+}
+
+bool Runs::Impl::attempt_alive(JobId job) const {
+  const auto attempt = last_attempt(job);
+  return attempt && attempt->state != "ended";
+}
+
+std::string Runs::Impl::work_of(const JobRow& job, int number) const {
+  return node.context.paths.outputs + "/" + work_name(job.id, number);
+}
+
+// RUN[/STEP[/ATTEMPT]]; a step left out is the last failed, else the newest job with an attempt,
+// else the newest.
+Result<Target> Runs::Impl::find_target(const Caller& caller, const std::string& text) {
+  const auto missing = [&] {
+    return fail(ErrorCode::not_found, "no such run or job: " + printable(text));
+  };
+  const auto parts = split(text, '/');
+  const auto run_number = parts.empty() ? std::nullopt : number_of(parts[0]);
+  if (!run_number || parts.size() > 3)
+    return fail(ErrorCode::invalid,
+                "'" + printable(text) + "': expected RUN[/STEP[/ATTEMPT]], such as 17/train");
+  auto run = tables.run(*run_number);
+  if (!run || !may_act(caller, *run)) return missing();
+  Target target{std::move(*run), std::nullopt, std::nullopt};
+  const auto jobs = tables.jobs_of(target.run.id);
+  for (const JobRow& job : jobs) {
+    if (parts.size() > 1 && job.name != parts[1]) continue;
+    const auto rank = [&](const JobRow& row) {
+      return row.state == "failed"                                                  ? 2
+             : node.supervisor.attempts_of(row.id).empty() || row.kind == "gateway" ? 0
+                                                                                    : 1;
+    };
+    if (!target.job || rank(job) >= rank(*target.job)) target.job = job;
+  }
+  if (parts.size() > 1 && !target.job) {
+    std::vector<std::string> names;
+    for (const JobRow& job : jobs) names.push_back(job.name);
+    return fail(ErrorCode::not_found, "run " + parts[0] + " has no job '" + printable(parts[1]) +
+                                          "'; it has " + join(names, ", "));
+  }
+  if (!target.job) return target;
+  // An unchanged step's attempts are those of the job whose result counts.
+  const JobId with_attempts =
+      target.job->state == "unchanged" ? target.job->source : target.job->id;
+  auto attempts = node.supervisor.attempts_of(with_attempts);
+  for (AttemptView& attempt : attempts)
+    if (parts.size() < 3 || number_of(parts[2]) == attempt.number) target.attempt = attempt;
+  if (parts.size() == 3 && !target.attempt)
+    return fail(ErrorCode::not_found,
+                target_text(*target.job) + " has no attempt " + printable(parts[2]));
+  return target;
+}
+
+Result<AttemptView> Runs::Impl::find_attempt(const Caller& caller, const std::string& text,
+                                             Target* found) {
+  Target target = LOAM_TRY(find_target(caller, text));
+  if (!target.attempt)
+    return fail(ErrorCode::unavailable,
+                printable(text) + " has not been started yet" +
+                    (target.job && !target.job->error.empty() ? ": " + target.job->error : ""));
+  if (found != nullptr) *found = target;
+  return *target.attempt;
+}
+
+// On a worker: a copy may have to be made.
+TreeView Runs::Impl::tree_view(const std::string& digest_hex, const RunRow& run,
+                               std::string* error) const {
+  const auto digest = Digest::parse(digest_hex);
+  if (!digest || !node.store.has_tree(*digest)) {
+    *error = "tree " + digest_hex.substr(0, 12) + " is no longer in the store";
+    return {};
+  }
+  if (idmap) return {node.store.tree_path(*digest), api::Owner::root_is_user};
+  auto copy = node.store.copy_for(*digest, run.job_uid, run.job_gid);
+  if (copy) return {*copy, api::Owner::as_is};
+  *error = copy.error().text;
+  return {};
+}
+
+void Runs::Impl::set_run_state(RunRow& run, const std::string& state, const std::string& error) {
+  const bool settled =
+      state == "succeeded" || state == "failed" || state == "cancelled" || state == "serving";
+  run.state = state;
+  run.error = error;
+  if (settled && state != "serving") {
+    run.ended_ms = wall_ms();
+    node.loop.post(
+        [this, id = run.id] { projects.erase(id); });  // callers may still look at its steps
+  }
+  tables.save(run);
+  Json data = Json::object({{"state", state}});
+  if (!error.empty()) data.set("error", error);
+  events.add(run.id, "run", data);
+  if (settled) events.settle(run.id);
+}
+
+void Runs::Impl::note(RunId run, const std::string& text) {
+  events.add(run, "note", Json::object({{"text", printable(text)}}));
+}
+
+void Runs::Impl::when_ended(const std::vector<JobRow>& jobs, std::function<void()> done) {
+  Idle wait;
+  for (const JobRow& job : jobs)
+    if (const auto now = tables.job(job.id); now && !now->ended()) wait.jobs.insert(job.id);
+  wait.done = std::move(done);
+  if (wait.jobs.empty()) return wait.done();
+  idle.push_back(std::move(wait));
+}
+
+// Order: what runs is counted before anything waiting is granted.
+void Runs::Impl::resume() {
+  resumed = true;
+  const auto open = tables.jobs(
+      "state NOT IN ('succeeded','failed','cancelled','unchanged','skipped') ORDER BY id");
+  for (const JobRow& job : open) {
+    if (!attempt_alive(job.id)) continue;
+    if (job.kind != "gateway")
+      node.queue.adopt(job.id, {.cpu_milli = static_cast<std::uint64_t>(job.cpu_milli),
+                                .memory_bytes = static_cast<std::uint64_t>(job.memory_bytes)});
+    if (job.cancel) node.supervisor.stop(last_attempt(job.id)->id, api::Outcome::cancelled);
+  }
+  for (JobRow job : open) {
+    if (attempt_alive(job.id) || job.kind == "replica" || job.kind == "gateway") continue;
+    if (job.state == "finishing" || (job.state == "running" && last_attempt(job.id))) {
+      finish(job.id);
+    } else if (job.state == "running" || job.state == "queued") {
+      enqueue(job);
+    }
+  }
+  services->resume();
+  for (const RunRow& run : tables.runs("state='preparing' ORDER BY id")) prepare(run.id);
+  for (const RunRow& run : tables.runs("state='running' ORDER BY id")) consider(run.id);
+}
+
+std::string user_name(std::uint32_t uid) {
+  char buffer[16 << 10];
+  passwd entry{};
+  passwd* found = nullptr;
+  if (::getpwuid_r(uid, &entry, buffer, sizeof buffer, &found) == 0 && found != nullptr)
+    return found->pw_name;
+  return "uid-" + std::to_string(uid);
+}
+
+UserIds ids_of(const Caller& caller) { return {caller.uid, caller.gid, caller.groups}; }
+
+UserIds reader_of(const RunRow& run) {
+  UserIds ids{run.reader_uid, run.reader_gid, {}};
+  const Json& groups = run.reader_uid == run.uid ? run.groups : run.job_groups;
+  for (const Json& group : groups.as_array())
+    ids.groups.push_back(static_cast<std::uint32_t>(group.as_int()));
+  return ids;
+}
+
+bool SnapshotFolder::has_file(const std::string& relative) const {
+  return std::any_of(listing_.begin(), listing_.end(), [&](const auto& entry) {
+    return entry.path == relative && entry.type == store::ListingEntry::Type::file;
+  });
+}
+
+bool SnapshotFolder::has_match(const std::string& pattern) const {
+  if (any_match_ || matched_.contains(pattern)) return true;
+  return std::any_of(listing_.begin(), listing_.end(), [&](const auto& entry) {
+    return entry.type != store::ListingEntry::Type::folder &&
+           spec::matches_pattern(pattern, entry.path);
+  });
+}
+
+Result<std::string> SnapshotFolder::read(const std::string& relative) const {
+  if (!has_file(relative))
+    return fail(ErrorCode::not_found, printable(relative) + ": not in the project's snapshot");
+  return read_foreign(tree_path_, relative, 1u << 20);
+}
+
+}  // namespace loam::node

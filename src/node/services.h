@@ -1,0 +1,103 @@
+// Endpoints: for each user and project a gateway and, behind it, the replicas of its services. The
+// contract with the gateway is api/endpoint.h.
+//
+//   begin(run) ─ versions ─ replica jobs (queued like any other) ─ running ─▶ plan.json ─▶ gateway
+//   gateway ─▶ status.json (foreign bytes, inotify) ─▶ ready ─▶ the old replicas leave the plan and
+//   stop ─▶ run "serving"
+//
+// A replica or gateway that dies is started again after a pause that doubles from 100 ms to 30 s
+// and begins anew once one has lived for a minute. It is never given up; the run's events say what
+// happens.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/fd.h"
+#include "node/loop.h"
+#include "node/runs_impl.h"
+
+namespace loam::node {
+
+class Services {
+ public:
+  static std::vector<std::string> schema();
+  explicit Services(Runs::Impl& runs);
+  ~Services();
+
+  void resume();
+  // The run's steps are done: its replicas replace those of the project's earlier run.
+  void begin(RunRow& run);
+  void gather(StartInputs& inputs);  // what a replica's or gateway's plan needs
+  void started(const JobRow& job, AttemptId attempt, const StartInputs& inputs);
+  void start_failed(JobRow job, const std::string& error);
+  void on_running(const JobRow& job, const AttemptView& attempt);
+  void on_exit(JobRow job, const AttemptView& attempt, const api::ExitRecord& record, bool reboot);
+  void left(RunId run);  // the run was cancelled: an endpoint of its own goes with it
+
+  // By folder or name; the jobs that were told to stop.
+  std::vector<JobRow> down(const Caller& caller, const std::string& folder,
+                           const std::string& name);
+  std::vector<std::string> request_logs(const Caller& caller) const;
+  bool serves(std::uint32_t uid, const std::string& model, std::int64_t version);
+
+ private:
+  struct Replica {
+    std::string service;
+    AttemptId attempt = 0;
+    std::string folder;  // below replicas/
+    std::string record;
+    bool running = false;   // listed in the plan
+    bool retiring = false;  // of an earlier run: goes when the new ones are ready
+  };
+  struct Endpoint {
+    std::int64_t id = 0;
+    std::uint32_t uid = 0;
+    std::string project, folder, listen;
+    RunId run = 0;
+    JobId gateway = 0;
+    bool active = true;
+    bool listened = false;  // once, since the gateway was last started for a new address
+    std::map<JobId, Replica> replicas;
+    Fd inotify;
+    Loop::Watch watch;
+    Json status;
+    std::set<std::string> ready;              // services announced as ready
+    std::map<std::string, std::string> told;  // the gateway's last finding on each service
+  };
+  struct Pause {
+    std::int64_t wait_ms = 0;
+    Loop::Timer timer;
+  };
+
+  Endpoint* of_job(const JobRow& job);
+  std::string folder_of(const Endpoint& endpoint) const;
+  Endpoint& open_endpoint(const RunRow& run);
+  void save(const Endpoint& endpoint);
+  Result<void> make_folders_of(Endpoint& endpoint, const RunRow& run);
+  Result<void> watch_status(Endpoint& endpoint);
+  void status_changed(std::int64_t endpoint);
+  bool assign(Endpoint& endpoint, RunRow& run, std::string& error);
+  void ensure_gateway(Endpoint& endpoint, const RunRow& run);
+  void write_plan(Endpoint& endpoint);
+  void check_ready(Endpoint& endpoint);
+  void announce(Endpoint& endpoint, RunRow& run);
+  void drop_retiring(Endpoint& endpoint, const std::string& service, const std::string& why);
+  void service_event(const Endpoint& endpoint, const std::string& service, const std::string& state,
+                     const std::string& error = {});
+  void restart_later(JobRow& job, std::int64_t lived_ms, const std::string& why);
+  void replica_record(Endpoint& endpoint, const JobRow& job, const AttemptView& attempt);
+  void give_up(Endpoint& endpoint, const std::string& error);
+  void close(Endpoint& endpoint, const std::string& why);
+  int ready_replicas(const Endpoint& endpoint, const std::string& service) const;
+
+  Runs::Impl& runs_;
+  std::map<std::int64_t, std::unique_ptr<Endpoint>> endpoints_;
+  std::map<JobId, Pause> pauses_;
+};
+
+}  // namespace loam::node
