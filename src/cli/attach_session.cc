@@ -35,6 +35,7 @@ class Session {
   AttachEnd run() {
     if (options_.terminal)
       send(api::AttachFrame::resize, resize_payload(window_size(options_.input_fd)));
+    if (!options_.input) send(api::AttachFrame::input, "");  // there will be none
     bool open = take_frames();
     while (open) open = turn();
     return std::move(end_);
@@ -98,7 +99,9 @@ class Session {
     if (count < 0 && (errno == EINTR || errno == EAGAIN)) return;
     if (count <= 0) {
       reads_input_ = false;
-      send(api::AttachFrame::input, "");  // the end of input
+      // The end of input. A terminal has none but its key, once for a begun line and once more.
+      if (options_.terminal) send(api::AttachFrame::input, "\x04\x04");
+      send(api::AttachFrame::input, "");
       return;
     }
     send(api::AttachFrame::input, {buffer.data(), static_cast<std::size_t>(count)});

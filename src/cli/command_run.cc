@@ -123,6 +123,7 @@ class Watch {
     if (event.kind == "run" && run_has_settled(state)) settled_ = true;
     if (event.kind == "step" && state == "running") running_ = true;
     const std::string why = printable(event.data["why"].as_string());
+    if (event.kind == "note") notes_ += event.data["text"].as_string() + "\n";
     if (event.kind == "env" || event.kind == "note" || event.kind == "lock") report_.tell(event);
     if (event.kind == "step" && !why.empty() && !job_has_ended(state) &&
         std::exchange(why_, why) != why)
@@ -212,11 +213,21 @@ class Watch {
     return kExitFailure;
   }
 
+  // One line, for what no note has told yet.
+  void tell_missing(const Json& missing) {
+    std::vector<std::string> parts;
+    for (const Json& item : missing.as_array()) {
+      const std::string guard = printable(item["guard"].as_string());
+      if (notes_.find("'" + guard + "'") == std::string::npos)
+        parts.push_back(guard + " (" + printable(item["reason"].as_string()) + ")");
+    }
+    if (!parts.empty())
+      console_.warn("not guarded on this host: " + join(parts, ", ") + "; see loam doctor");
+  }
+
   // Says what the status alone does not say.
   int tell_exit(const Json& record) {
-    for (const Json& missing : record["missing"].as_array())
-      console_.warn("this host does not guard " + printable(missing["guard"].as_string()) + ": " +
-                    printable(missing["reason"].as_string()) + " (loam doctor)");
+    tell_missing(record["missing"]);
     if (interrupted_) return kExitInterrupted;
     const std::string& outcome = record["outcome"].as_string();
     if (outcome != "exited" && outcome != "signaled") console_.warn(describe_exit(record));
@@ -236,6 +247,7 @@ class Watch {
   bool settled_ = false;
   bool interrupted_ = false;
   std::string why_;
+  std::string notes_;
   std::optional<int> left_;
 };
 

@@ -13,19 +13,15 @@ struct Outcome {
   engines::SseParser parser;
   std::optional<Error> error;
   bool written = false;
+  bool done = false;
 };
 
 void take(Outcome& outcome, Report& report, const engines::Event& event) {
   report.tell(event);
   if (event.kind == "lock") outcome.written = true;
-  const bool failed = event.kind == "error" || event.data["state"].as_string() == "failed";
-  if (!failed || outcome.error) return;
-  // An env's failure has been told; another error has not.
-  const Json& error = event.data["error"];
-  outcome.error = {ErrorCode::io, event.kind == "env"
-                                      ? ""
-                                      : printable(error.is_object() ? error["text"].as_string()
-                                                                    : error.as_string())};
+  if (event.kind == "error" && !outcome.error)
+    outcome.error = Error{ErrorCode::io, printable(event.data["text"].as_string())};
+  outcome.done = outcome.done || event.kind == "done";
 }
 
 int lock_project(Context& context) {
@@ -48,8 +44,9 @@ int lock_project(Context& context) {
   });
   context.console.clear_progress();
   if (!done) return report(context, done.error());
-  if (outcome.error && !outcome.error->text.empty()) context.console.warn(outcome.error->text);
-  if (outcome.error) return kExitFailure;
+  if (outcome.error) return report(context, *outcome.error);
+  if (!outcome.done)
+    return report(context, {ErrorCode::corrupt, "the node ended the work without a result"});
   if (!outcome.written) context.console.print("loam.lock is up to date");
   return kExitOk;
 }

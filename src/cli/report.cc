@@ -68,8 +68,8 @@ void Report::tell_env(const Json& event) {
   } else if (state == "waiting") {
     line_once("env " + name, "environment " + name + ": another build of it is under way");
   } else if (state == "failed") {
-    last_["env " + name] = state;
-    console_.warn("environment " + name + ": " + text_at(event, "error"));
+    line_once("env " + name,
+              "environment " + name + ": " + console_.red("failed"));  // the run's error says why
   }
 }
 
@@ -109,17 +109,21 @@ void Report::tell_step_end(const std::string& step, const std::string& state, co
   const Json& exit = event["exit"];
   announced_.insert(step);
   if (state == "unchanged") {
-    line(name + "unchanged" + (version.empty() ? "" : " (" + version + ")"));
+    const std::string reason = text_at(event, "reason");
+    line(name + (reason.empty() ? "unchanged" : reason) +
+         (version.empty() ? "" : " (" + version + ")"));
   } else if (state == "succeeded") {
     const std::string duration = duration_of(exit);
     line(name + console_.green("done") + (duration.empty() ? "" : " in " + duration) + made);
   } else if (state == "skipped") {
     line(name + "skipped" + (why.empty() ? "" : ": " + why));
   } else if (state == "cancelled") {
-    line(name + "cancelled");
+    line(name + "cancelled" + (why.empty() ? "" : ": " + why));
   } else {
-    const std::string error = text_at(event, "error");
-    const std::string what = exit.is_object() ? describe_exit(exit) : error.empty() ? why : error;
+    // A command that ended well can still have failed as a step: no output, say.
+    const bool ended_badly =
+        exit.is_object() && (exit["outcome"].as_string() != "exited" || exit["code"].as_int() != 0);
+    const std::string what = ended_badly ? describe_exit(exit) : why;
     line(name + console_.red("failed") + (what.empty() ? "" : ": " + what));
     if (const std::string said = text_at(event, "error_line"); !said.empty())
       line("  its output says: " + console_.bold(said));

@@ -67,7 +67,7 @@ Result<Json> command_of(const Arguments& arguments) {
   for (const std::string& word : arguments.command)
     if (!is_utf8(word)) return fail(ErrorCode::invalid, "the command is no UTF-8 text");
   const bool terminal = arguments.flag("terminal");
-  const bool input = arguments.flag("input");
+  const bool detach = arguments.flag("detach");
   Json environment = LOAM_TRY(parse_environment(arguments.list("set")));
   if (const char* type = ::getenv("TERM");
       terminal && type != nullptr && is_utf8(type) && !environment.has("TERM"))
@@ -75,8 +75,10 @@ Result<Json> command_of(const Arguments& arguments) {
   const WindowSize size = window_size(0);
   Json command = Json::object({{"argv", Json::array_of(arguments.command)},
                                {"terminal", terminal},
-                               {"standard_input", input},
-                               {"attach", !arguments.flag("detach")},
+                               // An attached shim waits for us and keeps the streams apart; where
+                               // -i was not given, the end of input is the first that it hears.
+                               {"standard_input", !detach},
+                               {"attach", !detach},
                                {"environment", std::move(environment)},
                                {"cpu_milli", 1000},
                                {"memory_bytes", std::int64_t{1} << 30},

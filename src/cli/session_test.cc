@@ -198,6 +198,16 @@ TEST(Attach, StreamsStayApartAndTheExitIsTheRecord) {
   EXPECT_EQ(written.stderr_text(), "e\n");
 }
 
+TEST(Attach, WithoutInputItsEndIsToldAtOnce) {
+  Written written;
+  std::string first;
+  (void)attached(written, {}, [&](int fd) {
+    char buffer[5];
+    if (::recv(fd, buffer, sizeof buffer, MSG_WAITALL) == 5) first.assign(buffer, 5);
+  });
+  EXPECT_EQ(first, std::string("\x01\0\0\0\0", 5));
+}
+
 TEST(Attach, MuchInputBothWaysDoesNotDeadlock) {
   Written written;
   auto input = make_pipe();
@@ -322,10 +332,10 @@ TEST(Command, NotRunningYetIsWaitedForThenAttached) {
       watch_command(written.console, engines::LocalNode(server.path()), signals, {.run = 5});
   EXPECT_EQ(status, 137);
   EXPECT_EQ(written.stdout_text(), "hello\n");
-  EXPECT_EQ(
-      written.stderr_text(),
-      "loam: waits for 2 of 2 CPUs\nloam: this host does not guard cpu: no cgroup (loam doctor)\n"
-      "loam: out of memory\n");
+  EXPECT_EQ(written.stderr_text(),
+            "loam: waits for 2 of 2 CPUs\nloam: not guarded on this host: cpu (no cgroup); see "
+            "loam doctor\n"
+            "loam: out of memory\n");
 }
 
 TEST(Command, ALostConnectionFallsBackToTheLog) {

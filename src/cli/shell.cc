@@ -1,6 +1,7 @@
 // `loam shell TARGET`: a terminal in an attempt's environment and files, as they were.
-#include <unistd.h>
+#include <cstdlib>
 
+#include "base/text.h"
 #include "cli/command_run.h"
 #include "cli/submission.h"
 #include "cli/verbs.h"
@@ -10,7 +11,10 @@ namespace {
 
 int open_shell(Context& context) {
   const std::string target = context.arguments.value("TARGET");
-  Json body = Json::object({{"target", target}});
+  const bool terminal = context.console.input_terminal();
+  Json body = Json::object({{"target", target}, {"terminal", terminal}});
+  if (const char* type = ::getenv("TERM"); terminal && type != nullptr && is_utf8(type))
+    body.set("environment", Json::object({{"TERM", type}}));
   if (!context.arguments.command.empty())
     body.set("argv", Json::array_of(context.arguments.command));
   const auto node = connect_node(context);
@@ -20,7 +24,7 @@ int open_shell(Context& context) {
   if (submitted.run == 0) return submitted.status;
   return watch_command(context.console, *node, signals,
                        {.run = submitted.run,
-                        .terminal = true,
+                        .terminal = terminal,
                         .input = true,
                         .interrupted = submitted.interrupted});
 }

@@ -52,7 +52,8 @@ int verify_store(Context& context) {
   std::optional<Error> wrong;
   const auto take = [&](const engines::Event& event) {
     if (event.kind == "done") done = event.data;
-    if (event.kind == "error") wrong = Error{ErrorCode::io, plain_text(event.data["text"])};
+    if (event.kind == "done" && event.data.has("error"))
+      wrong = Error{ErrorCode::io, plain_text(event.data["error"])};
     const std::int64_t total = event.data["total"].as_int();
     if (event.kind == "progress" && !context.json())
       context.console.progress("verifying " +

@@ -79,6 +79,7 @@ std::string describe_reason(const Json& event) {
   for (std::string& item : changed) item = printable(item);
   if (!changed.empty()) return "runs again, changed: " + join(changed, ", ");
   const std::string reason = printable(event["reason"].as_string());
+  if (reason == "forced") return "runs again, as --force asks";
   return reason.empty() ? "new" : reason;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -39,7 +40,13 @@ class TestServer {
     auto pipe = make_pipe();
     LOAM_ASSERT(pipe.has_value());
     stop_ = std::move(*pipe);
+    // Its threads take no signals: a test may send some to itself.
+    sigset_t all;
+    sigset_t before;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
     thread_ = std::thread([this] { serve(); });
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
   ~TestServer() {
     stop_.write_end.reset();
