@@ -51,7 +51,7 @@ Put put_folder(const TestFolder& source) {
 // Call n fails with `error_number` for n = 1, 2, … until the put succeeds.
 void fail_each_call(const Put& put, int error_number) {
   for (int n = 1; n < 2000; ++n) {
-    const TestFolder state(kMemoryDisk);
+    const TestFolder state;
     std::atomic<int> calls{0};
     std::string failed_call;
     {
@@ -142,7 +142,7 @@ TEST(StoreFaults, AFailureAtEachCallOfACollection) {
 
 // A link count that is used up (ext4 allows 65,000) starts another copy of the object.
 TEST(StoreFaults, TooManyLinksStartAnotherCopy) {
-  const TestFolder state(kMemoryDisk);
+  const TestFolder state;
   const TestFolder source;
   for (int i = 0; i < 10; ++i) source.file(std::to_string(i), "same");
   std::map<std::string, int, std::less<>> refused;
@@ -168,7 +168,7 @@ TEST(StoreFaults, TooManyLinksStartAnotherCopy) {
 // before.
 TEST(StoreFaults, NothingGetsANameBeforeItWasSynced) {
   for (const bool many : {false, true}) {
-    const TestFolder state(kMemoryDisk);
+    const TestFolder state;
     const TestFolder source;
     many ? fill_many(source) : fill(source);
     std::mutex mutex;
@@ -211,7 +211,7 @@ TEST(StoreFaults, AKilledProcessLeavesAStoreThatVerifies) {
   fill_many(second);
   bool finished = false;
   for (int n = 1; n < 2000 && !finished; n += n < 20 ? 1 : 3) {
-    const TestFolder state(kMemoryDisk);
+    const TestFolder state;
     const pid_t child = ::fork();
     ASSERT_GE(child, 0);
     if (child == 0) {

@@ -50,7 +50,7 @@ class Snapshot : public ::testing::Test {
   }
 
   using Paths = std::vector<std::string>;
-  TestFolder state_{kMemoryDisk};
+  TestFolder state_;
   TestFolder project_;
   std::unique_ptr<Store> store_;
   Result<void> walked_;

@@ -112,8 +112,8 @@ TEST(Store, NetworkFilesystemsAreKnownByTheirMagic) {
 }
 
 TEST(Store, ATreeIsWhatTheFolderWas) {
-  const TestFolder folder;
-  const TestFolder source;
+  const TestFolder folder(kRealDisk);
+  const TestFolder source(kRealDisk);
   fill(source);
   const auto store = open_store(folder);
   const auto info = store->put_tree(source.open().get());
@@ -204,8 +204,8 @@ TEST(Store, OwnerRootDropsIdsSetIdBitsAndXattrs) {
 
 TEST(Store, FileCapabilitiesAreKeptAndNamed) {
   if (::geteuid() != 0) GTEST_SKIP() << "sets a file capability, which needs root";
-  const TestFolder folder;
-  const TestFolder source;
+  const TestFolder folder(kRealDisk);
+  const TestFolder source(kRealDisk);
   source.file("ping", "x", 0755);
   const auto store = open_store(folder);
   const Digest plain = store->put_tree(source.open().get()).value().digest;
@@ -270,8 +270,8 @@ TEST(Store, AFileThatClaimsMoreThanTheDiskHasIsFullAtOnce) {
 }
 
 TEST(Store, ManyFilesAndAgain) {
-  const TestFolder folder;
-  const TestFolder source;
+  const TestFolder folder(kRealDisk);
+  const TestFolder source(kRealDisk);
   for (int i = 0; i < 400; ++i)
     source.file("d" + std::to_string(i % 7) + "/" + std::to_string(i), std::to_string(i % 90));
   const auto store = open_store(folder);

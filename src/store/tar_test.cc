@@ -71,7 +71,7 @@ class Tar : public ::testing::Test {
     EXPECT_TRUE(list_folder(folder_ / "store/trees").value().empty());
   }
 
-  TestFolder folder_{kMemoryDisk};
+  TestFolder folder_;
   std::unique_ptr<Store> store_;
 };
 

@@ -14,12 +14,13 @@
 
 namespace loam::store {
 
-// For tests that make many stores: what a real disk adds is the wait for its syncs.
+// Most tests run in memory: what a real disk adds is the wait for its syncs, which others may fill.
 inline constexpr const char* kMemoryDisk = "/dev/shm";
+inline constexpr const char* kRealDisk = "/tmp";
 
 class TestFolder {
  public:
-  explicit TestFolder(const std::string& parent = "/tmp") {
+  explicit TestFolder(const std::string& parent = kMemoryDisk) {
     path_ = parent + "/loam-store-test-XXXXXX";
     if (::mkdtemp(path_.data()) == nullptr) path_.clear();
   }
