@@ -82,10 +82,8 @@ Indentation::Indentation(std::string_view text) {
     Line found;
     const auto content = line.find_first_not_of(" \t\r");
     const auto tab = line.find('\t');
-    if (content != std::string::npos) {
-      found.content_column = static_cast<int>(content) + 1;
-      if (tab < content) found.tab_column = static_cast<int>(tab) + 1;
-    }
+    if (content != std::string::npos) found.content_column = static_cast<int>(content) + 1;
+    if (tab != std::string::npos && tab < content) found.tab_column = static_cast<int>(tab) + 1;
     lines_.push_back(found);
   }
 }

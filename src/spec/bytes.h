@@ -11,7 +11,7 @@ namespace loam::spec {
 // Size, UTF-8, control bytes. Not empty: the text must not be parsed.
 std::vector<Problem> check_bytes(std::string_view text);
 
-// The first tab in the white space before a line's first other character; column 0: none there.
+// The first tab in the white space that begins a line (or is all of it); column 0: none there.
 // `line` is 1-based; lines past the end have none.
 class Indentation {
  public:

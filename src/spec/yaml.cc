@@ -355,9 +355,12 @@ Problem syntax_problem(Place place, const std::string& message, const Indentatio
   static constexpr int kLinesBack = 3;
   int seen = 0;
   for (int line = place.line; line > 0 && seen < kLinesBack; --line) {
-    if (indentation.content_column(line) == 0) continue;
-    if (const int column = indentation.tab_column(line); column > 0)
-      return {{line, column}, "", "a tab indents this line; indent with spaces"};
+    const int column = indentation.tab_column(line);
+    const bool blank = indentation.content_column(line) == 0;
+    if (blank && line == place.line && column > 0)
+      return {{line, column}, "", "a tab in a line that looks empty; remove it"};
+    if (blank) continue;
+    if (column > 0) return {{line, column}, "", "a tab indents this line; indent with spaces"};
     ++seen;
   }
   return {place, "", explain(message)};
