@@ -165,6 +165,7 @@ class Channel:
         self._head = 0
         self._tail = 0
         self._fault_in()
+        self.connection.send(b'{"ready":true}')
 
     def _fault_in(self):
         """Touches every page, so that this process's cgroup pays for them, not the gateway's."""

@@ -272,8 +272,9 @@ TEST_F(HandshakeTest, GarbageIsRefusedWithAReason) {
                              R"({"format":1,"position":0,"signature":[]})",
                              std::string(60000, '[')};
   for (const std::string& text : bad) EXPECT_FALSE(parse_hello(text)) << text.substr(0, 60);
-  EXPECT_FALSE(is_leaving("\xff"));
-  EXPECT_TRUE(is_leaving(R"({"leaving":true})"));
+  EXPECT_EQ(parse_word("\xff"), WorkerWord::unknown);
+  EXPECT_EQ(parse_word(R"({"leaving":true})"), WorkerWord::leaving);
+  EXPECT_EQ(parse_word(R"({"ready":true})"), WorkerWord::ready);
 }
 
 }  // namespace

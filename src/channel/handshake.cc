@@ -133,9 +133,11 @@ Result<Hello> parse_hello(std::string_view packet) {
   return hello;
 }
 
-bool is_leaving(std::string_view packet) {
+WorkerWord parse_word(std::string_view packet) {
   const auto document = Json::parse(packet);
-  return document && (*document)["leaving"].as_bool();
+  if (document && (*document)["ready"].as_bool()) return WorkerWord::ready;
+  if (document && (*document)["leaving"].as_bool()) return WorkerWord::leaving;
+  return WorkerWord::unknown;
 }
 
 Result<Fd> listen_in(const std::string& folder) {

@@ -3,8 +3,9 @@
 //   worker ── {"format":1,"position":0,"signature":{…}} ─────────────────▶ gateway
 //   worker ◀── {"format":1,"queue":3} + memfd, eventfd (SCM_RIGHTS) ────── gateway
 //         or ◀── {"error":"…"}, then the end
-//   worker ── {"leaving":true} ─▶ gateway   no more batches, please; the gateway closes when none
-//   is out
+//   worker ── {"ready":true} ───▶ gateway   it has touched every page, so that its cgroup pays for
+//   them worker ── {"leaving":true} ─▶ gateway   no more batches, please; the gateway closes when
+//   none is out
 //
 // SOCK_SEQPACKET, one JSON document a packet. The socket's end is the peer's death. Format:
 // docs/formats/channel.md. Trust: everything that is read is a foreign process's; limits below.
@@ -32,7 +33,8 @@ struct Hello {
 
 std::string encode_hello(const Hello& hello);
 Result<Hello> parse_hello(std::string_view packet);
-bool is_leaving(std::string_view packet);
+enum class WorkerWord { ready, leaving, unknown };
+WorkerWord parse_word(std::string_view packet);
 
 // A listening, non-blocking socket FOLDER/channel.sock; what lay there before is replaced. The
 // folder may be deeper than a socket's address is long.

@@ -27,7 +27,7 @@ Model::~Model() {
 
 std::size_t Model::ready_replicas() const {
   return static_cast<std::size_t>(std::count_if(
-      workers_.begin(), workers_.end(), [](const auto& worker) { return !worker->leaving(); }));
+      workers_.begin(), workers_.end(), [](const auto& worker) { return worker->ready(); }));
 }
 
 void Model::update(const api::ModelPlan& plan) {
@@ -96,9 +96,6 @@ void Model::on_hello(const std::string& attempt, Fd socket, channel::Hello hello
   queues_used_.insert(queue);
   found->second.queues.push_back(queue);
   workers_.push_back(std::move(*worker));
-  error_.clear();
-  log_info("model " + plan_.name + "@" + plan_.version + ": replica " + attempt + " is ready");
-  surroundings_.on_change();
   admit_undecoded();
   pump();
 }
@@ -149,9 +146,15 @@ Worker* Model::idle_worker() {
   return nullptr;
 }
 
-void Model::on_leaving(Worker& worker) {
+void Model::on_word(Worker& worker) {
+  if (worker.leaving() && !worker.batch) return on_ended(worker, "", false);
+  if (worker.ready()) {
+    error_.clear();
+    log_info("model " + plan_.name + "@" + plan_.version + ": replica " +
+             worker.identity().attempt + " is ready");
+  }
   surroundings_.on_change();
-  if (!worker.batch) on_ended(worker, "", false);
+  pump();
 }
 
 void Model::on_ended(Worker& worker, std::string reason, bool lied) {

@@ -92,7 +92,7 @@ class Model : private Worker::Owner {
   void drop(Worker& worker, std::string reason, bool lied);
 
   Result<void> on_completed(Worker& worker, std::uint32_t slot) override;
-  void on_leaving(Worker& worker) override;
+  void on_word(Worker& worker) override;
   void on_ended(Worker& worker, std::string reason, bool lied) override;
 
   Surroundings surroundings_;

@@ -56,10 +56,11 @@ void Worker::on_socket() {
   if (packet && !*packet) return;
   if (!packet) return owner_.on_ended(*this, packet.error().text, true);
   if ((*packet)->empty()) return owner_.on_ended(*this, leaving_ ? "" : "the worker died", false);
-  if (!channel::is_leaving(**packet))
+  const channel::WorkerWord word = channel::parse_word(**packet);
+  if (word == channel::WorkerWord::unknown)
     return owner_.on_ended(*this, "sent a packet of no known kind", true);
-  leaving_ = true;
-  owner_.on_leaving(*this);
+  (word == channel::WorkerWord::ready ? ready_ : leaving_) = true;
+  owner_.on_word(*this);
 }
 
 void Worker::on_eventfd() {

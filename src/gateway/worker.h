@@ -33,7 +33,8 @@ class Worker {
     virtual ~Owner() = default;
     // Its queue named a slot. An error ends the worker as one that lied.
     virtual Result<void> on_completed(Worker& worker, std::uint32_t slot) = 0;
-    virtual void on_leaving(Worker& worker) = 0;
+    // ready() or leaving() has changed.
+    virtual void on_word(Worker& worker) = 0;
     // Last call; the owner drops it. `lied`: it broke the channel's rules.
     virtual void on_ended(Worker& worker, std::string reason, bool lied) = 0;
   };
@@ -50,7 +51,8 @@ class Worker {
   ~Worker();
 
   const Identity& identity() const { return identity_; }
-  bool idle() const { return !batch && !leaving_; }
+  bool ready() const { return ready_ && !leaving_; }
+  bool idle() const { return ready() && !batch; }
   bool leaving() const { return leaving_; }
   // The batch's slot is filled and pool.submit() was called.
   Result<void> submit(Batch next);
@@ -71,6 +73,7 @@ class Worker {
   Fd eventfd_;
   channel::QueueProducer submit_;
   channel::QueueConsumer complete_;
+  bool ready_ = false;
   bool leaving_ = false;
 };
 
