@@ -86,6 +86,7 @@ void Loop::run() {
     }
     for (const auto& flush : impl_->turn_end) flush();
   }
+  impl_->stopping = false;   // it may be run again
 }
 
 void Loop::stop() {
