@@ -216,17 +216,22 @@ void obey(const ControlPacket& packet, pid_t user) {
     ::kill(-1, SIGTERM);
     ::kill(-1, SIGCONT);
   }
+  if (packet.kind == Control::kill) ::kill(-1, SIGKILL);
   if (packet.number == 0 || packet.number >= NSIG) return;
   if (packet.kind == Control::signal_group) ::kill(-user, packet.number);
   if (packet.kind == Control::signal_catching) signal_catching(packet.number);
 }
 
 // Reaps; ends this process, and with it the whole pid namespace, once the user's process has ended.
-void reap(pid_t user, int control) {
+void reap(pid_t user, int control, bool all_killed) {
   int status = 0;
   pid_t ended = 0;
   while ((ended = ::waitpid(-1, &status, WNOHANG)) > 0) {
     if (ended != user) continue;
+    // After a kill of all, the others are about to end too: reaped here, their sizes count. The
+    // keeper's patience bounds the wait.
+    while (all_killed && ::waitpid(-1, nullptr, 0) > 0) {
+    }
     rusage usage{};
     ::getrusage(RUSAGE_CHILDREN, &usage);
     const InitPacket packet{
@@ -237,6 +242,7 @@ void reap(pid_t user, int control) {
 }
 
 [[noreturn]] void watch(pid_t user, int control, int signals) {
+  bool all_killed = false;
   for (;;) {
     pollfd polls[2] = {{control, POLLIN, 0}, {signals, POLLIN, 0}};
     if (::poll(polls, 2, -1) < 0 && errno != EINTR) ::_exit(127);
@@ -244,13 +250,15 @@ void reap(pid_t user, int control) {
       signalfd_siginfo info;
       (void)!::read(signals, &info, sizeof info);
     }
-    reap(user, control);
+    reap(user, control, all_killed);
     if (polls[0].revents == 0) continue;
     ControlPacket packet;
     const ssize_t got = ::recv(control, &packet, sizeof packet, MSG_DONTWAIT);
     // The keeper is gone; getppid would tell nothing inside a pid namespace.
     if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) ::_exit(127);
-    if (got == sizeof packet) obey(packet, user);
+    if (got != sizeof packet) continue;
+    obey(packet, user);
+    all_killed = all_killed || packet.kind == Control::kill;
   }
 }
 

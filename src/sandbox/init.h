@@ -14,6 +14,7 @@ namespace loam::sandbox {
 enum class Control : std::uint8_t {
   go = 'g',               // start the user's process
   terminate = 't',        // SIGTERM (and SIGCONT) to every process of the sandbox
+  kill = 'k',             // SIGKILL to all, and all reaped: their sizes come with the last packet
   signal_group = 'p',     // the number to the user's process group
   signal_catching = 's',  // the number to the processes that catch it: an uncaught SIGUSR1 kills
 };

@@ -1,6 +1,7 @@
 #include "sandbox/mount.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
 #include <sys/stat.h>
@@ -24,7 +25,8 @@ namespace {
 
 constexpr unsigned long kMsRecursive = 16384;   // MS_REC
 constexpr unsigned long kMsPrivate = 1u << 18;  // MS_PRIVATE
-constexpr int kDetach = 2;                      // MNT_DETACH
+constexpr int kLinksMax = 8;
+constexpr int kDetach = 2;  // MNT_DETACH
 
 int open_at(int folder, const char* path, std::uint64_t flags, mode_t mode = 0) {
   open_how how{};
@@ -92,6 +94,28 @@ Result<void> make_folders_in_root(int root, const std::string& path) {
 std::string parent_of(const std::string& path) {
   const auto slash = path.rfind('/');
   return slash == std::string::npos || slash == 0 ? "/" : path.substr(0, slash);
+}
+
+// Where a link to nothing points (resolv.conf into an empty /run), as a path below root without
+// "..".
+Result<std::string> follow_dangling(int root, const std::string& path) {
+  std::string place = path;
+  for (int links = 0; links < kLinksMax; ++links) {
+    const Fd link(open_at(root, place.c_str(), O_PATH | O_NOFOLLOW));
+    char target[PATH_MAX];
+    const ssize_t length = link ? ::readlinkat(link.get(), "", target, sizeof target) : -1;
+    if (length <= 0) return place;
+    const std::string_view text(target, static_cast<std::size_t>(length));
+    std::vector<std::string> names;
+    const std::string joined =
+        text[0] == '/' ? std::string(text) : parent_of(place) + "/" + std::string(text);
+    for (std::string& name : split(joined, '/')) {
+      if (name == ".." && !names.empty()) names.pop_back();
+      if (!name.empty() && name != "." && name != "..") names.push_back(std::move(name));
+    }
+    place = "/" + join(names, "/");
+  }
+  return fail(ErrorCode::invalid, path + ": too many links");
 }
 
 }  // namespace
@@ -173,13 +197,11 @@ Result<Fd> make_in_root(int root, const std::string& path, TargetKind kind) {
   Fd existing(open_at(root, path.c_str(), O_PATH));
   if (!existing) {
     if (errno != ENOENT) return fail_errno(path);
-    if (kind == TargetKind::folder) {
-      LOAM_CHECK(make_folders_in_root(root, path));
-    } else {
-      LOAM_CHECK(make_folders_in_root(root, parent_of(path)));
-      const Fd made(open_at(root, path.c_str(), O_CREAT | O_WRONLY, 0644));
-      if (!made) return fail_errno("make " + path);
-    }
+    const std::string place = LOAM_TRY(follow_dangling(root, path));
+    LOAM_CHECK(make_folders_in_root(root, kind == TargetKind::folder ? place : parent_of(place)));
+    if (kind == TargetKind::file)
+      if (const Fd made(open_at(root, place.c_str(), O_CREAT | O_WRONLY, 0644)); !made)
+        return fail_errno("make " + path);
     existing = Fd(open_at(root, path.c_str(), O_PATH));
     if (!existing) return fail_errno(path);
   }

@@ -15,6 +15,18 @@
 namespace loam::sandbox {
 namespace {
 
+// A zombie waits for its parent alone. One with other threads is a process whose first thread has
+// ended.
+bool is_zombie(const std::string& pid) {
+  const auto text = read_file("/proc/" + pid + "/stat");
+  if (!text) return true;
+  const auto name_end = text->rfind(')');
+  if (name_end == std::string::npos || name_end + 2 >= text->size() || (*text)[name_end + 2] != 'Z')
+    return false;
+  const auto threads = list_folder("/proc/" + pid + "/task");
+  return !threads || threads->size() <= 1;
+}
+
 std::vector<pid_t> members(std::uint64_t inode) {
   std::vector<pid_t> found;
   const auto names = list_folder("/proc");
@@ -25,7 +37,7 @@ std::vector<pid_t> members(std::uint64_t inode) {
       continue;
     struct stat status {};
     const std::string path = "/proc/" + name + "/ns/pid";
-    if (::stat(path.c_str(), &status) == 0 && status.st_ino == inode)
+    if (::stat(path.c_str(), &status) == 0 && status.st_ino == inode && !is_zombie(name))
       found.push_back(static_cast<pid_t>(std::stol(name)));
   }
   return found;

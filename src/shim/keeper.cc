@@ -26,6 +26,7 @@ constexpr std::int64_t kKillLimitMs = 10'000;    // then the attempt is unkillab
 constexpr std::int64_t kFarewellMs = 10'000;     // for slow clients to take the last output
 constexpr std::int64_t kMemoryCheckMs = 10;  // the event comes before the kill that it announces
 constexpr int kMemoryChecks = 10;
+constexpr std::int64_t kInitKillLimitMs = 1'000;
 constexpr std::int64_t kNanosecondsPerMs = 1'000'000;
 
 }  // namespace
@@ -295,8 +296,13 @@ void Keeper::kill_all() {
 // The counter, not the signal, is the evidence; when it rises the whole attempt ends, so that no
 // half of a job goes on without the other.
 void Keeper::check_memory() {
-  if (state_ == State::ended) return;
-  if (sandbox::read_memory(cgroup_).oom_kills > 0) return kill_all();
+  if (state_ == State::ended || killed_) return;
+  if (sandbox::read_memory(cgroup_).oom_kills > 0) {
+    // By init, so that it reaps them all and can tell the largest; by this process where init does
+    // not.
+    send_control(sandbox::Control::kill);
+    return arm(Timer::grace, kInitKillLimitMs);
+  }
   if (--memory_checks_left_ > 0) arm(Timer::out_of_memory, kMemoryCheckMs);
 }
 
@@ -346,6 +352,7 @@ api::ExitRecord Keeper::ended_record() {
   }
   if (state_ != State::running && !stopped_) {
     record.outcome = api::Outcome::failed_to_start;
+    record.code = record.signal = 0;
     record.error =
         start_failure_.value_or("the sandbox's first process was killed before the job's started");
   }

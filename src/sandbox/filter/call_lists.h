@@ -1,11 +1,12 @@
-// Which system calls a job may make. Data only; what is special about a call's arguments is in generate_filter.cc.
+// Which system calls a job may make. Data only; what is special about a call's arguments is in
+// generate_filter.cc.
 #pragma once
 
 namespace loam::sandbox {
 
-// Docker's default list for a process without capabilities, and: get_mempolicy, set_mempolicy, mbind,
-// set_mempolicy_home_node, move_pages (NUMA placement of one's own memory) and pidfd_getfd (CUDA IPC between
-// workers; the kernel asks for ptrace rights over the other process).
+// Docker's default list for a process without capabilities, and: get_mempolicy, set_mempolicy,
+// mbind, set_mempolicy_home_node, move_pages (NUMA placement of one's own memory) and pidfd_getfd
+// (CUDA IPC between workers; the kernel asks for ptrace rights over the other process).
 inline constexpr const char* kAllowedCalls[] = {
     // clang-format off
     // Files and folders
@@ -36,7 +37,7 @@ inline constexpr const char* kAllowedCalls[] = {
     "getegid", "geteuid", "getgid", "getgroups", "getpgid", "getpgrp", "getpid", "getppid", "getpriority", "getresgid",
     "getresuid", "getrlimit", "getrusage", "getsid", "gettid", "getuid", "ioprio_get", "ioprio_set", "kill",
     "landlock_add_rule", "landlock_create_ruleset", "landlock_restrict_self", "modify_ldt", "pidfd_getfd", "pidfd_open",
-    "pidfd_send_signal", "prctl", "prlimit64", "process_vm_readv", "process_vm_writev", "ptrace", "restart_syscall",
+    "personality", "pidfd_send_signal", "prctl", "prlimit64", "process_vm_readv", "process_vm_writev", "ptrace", "restart_syscall",
     "rseq", "rt_sigaction", "rt_sigpending", "rt_sigprocmask", "rt_sigqueueinfo", "rt_sigreturn", "rt_sigsuspend",
     "rt_sigtimedwait", "rt_tgsigqueueinfo", "sched_get_priority_max", "sched_get_priority_min", "sched_getaffinity",
     "sched_getattr", "sched_getparam", "sched_getscheduler", "sched_rr_get_interval", "sched_setaffinity",
@@ -56,7 +57,8 @@ inline constexpr const char* kAllowedCalls[] = {
     // clang-format on
 };
 
-// Known and refused: EPERM, so that a program says "not permitted" instead of guessing about the kernel.
+// Known and refused: EPERM, so that a program says "not permitted" instead of guessing about the
+// kernel.
 inline constexpr const char* kRefusedCalls[] = {
     // clang-format off
     "acct", "add_key", "bpf", "chroot", "clock_settime", "delete_module", "fanotify_init", "finit_module", "fsconfig",
