@@ -69,17 +69,19 @@ bool is_utf8(std::string_view text) {
   return true;
 }
 
+// Edits between two words; two neighbours swapped count as one (optimal string alignment).
 static std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
+  std::vector<std::size_t> before(b.size() + 1), last(b.size() + 1), row(b.size() + 1);
   for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
   for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
+    before.swap(last);
+    last.swap(row);
     row[0] = i;
     for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t above = row[j];
-      const std::size_t swap = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      row[j] = std::min({above + 1, row[j - 1] + 1, swap});
-      diagonal = above;
+      const std::size_t changed = last[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
+      row[j] = std::min({last[j] + 1, row[j - 1] + 1, changed});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        row[j] = std::min(row[j], before[j - 2] + 1);
     }
   }
   return row[b.size()];
@@ -137,21 +139,30 @@ struct Unit {
   double factor;
 };
 
-constexpr std::array kSizeUnits{
-    Unit{"", 1},      Unit{"B", 1},     Unit{"KiB", 1024.0},           Unit{"MiB", 1048576.0},
-    Unit{"GiB", 1073741824.0},          Unit{"TiB", 1099511627776.0},  Unit{"kB", 1e3},
-    Unit{"KB", 1e3},  Unit{"MB", 1e6},  Unit{"GB", 1e9},               Unit{"TB", 1e12}};
+constexpr std::array kSizeUnits{Unit{"", 1},
+                                Unit{"B", 1},
+                                Unit{"KiB", 1024.0},
+                                Unit{"MiB", 1048576.0},
+                                Unit{"GiB", 1073741824.0},
+                                Unit{"TiB", 1099511627776.0},
+                                Unit{"kB", 1e3},
+                                Unit{"KB", 1e3},
+                                Unit{"MB", 1e6},
+                                Unit{"GB", 1e9},
+                                Unit{"TB", 1e12}};
 
-constexpr std::array kDurationUnits{Unit{"ns", 1},   Unit{"us", 1e3},     Unit{"ms", 1e6},
-                                    Unit{"s", 1e9},  Unit{"m", 60e9},     Unit{"h", 3600e9},
+constexpr std::array kDurationUnits{Unit{"ns", 1},     Unit{"us", 1e3}, Unit{"ms", 1e6},
+                                    Unit{"s", 1e9},    Unit{"m", 60e9}, Unit{"h", 3600e9},
                                     Unit{"d", 86400e9}};
 
 // Takes "12.5" off the front; -1 where there is no number.
 double take_number(std::string_view& text) {
   std::size_t end = 0;
-  while (end < text.size() && (std::isdigit(static_cast<unsigned char>(text[end])) != 0 || text[end] == '.'))
+  while (end < text.size() &&
+         (std::isdigit(static_cast<unsigned char>(text[end])) != 0 || text[end] == '.'))
     ++end;
-  if (end == 0 || text[0] == '.' || std::count(text.begin(), text.begin() + static_cast<long>(end), '.') > 1)
+  if (end == 0 || text[0] == '.' ||
+      std::count(text.begin(), text.begin() + static_cast<long>(end), '.') > 1)
     return -1;
   const double value = std::strtod(std::string(text.substr(0, end)).c_str(), nullptr);
   text.remove_prefix(end);
@@ -175,12 +186,14 @@ Result<std::uint64_t> parse_size(std::string_view text) {
   for (const Unit& unit : kSizeUnits) {
     if (number < 0 || rest != unit.name) continue;
     const double bytes = number * unit.factor;
-    if (bytes > 9e15) return fail(ErrorCode::invalid, "size '" + std::string(text) + "' is too large");
+    if (bytes > 9e15)
+      return fail(ErrorCode::invalid, "size '" + std::string(text) + "' is too large");
     return static_cast<std::uint64_t>(bytes);
   }
   return fail(ErrorCode::invalid,
-              "'" + std::string(text) + "' is not a size; expected a number with B, KiB, MiB, GiB, TiB, "
-              "kB, MB, GB or TB, such as 2GiB");
+              "'" + std::string(text) +
+                  "' is not a size; expected a number with B, KiB, MiB, GiB, TiB, "
+                  "kB, MB, GB or TB, such as 2GiB");
 }
 
 std::string format_size(std::uint64_t bytes) {
@@ -201,17 +214,20 @@ Result<std::chrono::nanoseconds> parse_duration(std::string_view text) {
   while (!rest.empty()) {
     const double number = take_number(rest);
     const auto letters = take_letters(rest);
-    const auto unit = std::find_if(kDurationUnits.begin(), kDurationUnits.end(),
-                                   [&](const Unit& candidate) { return candidate.name == letters; });
+    const auto unit =
+        std::find_if(kDurationUnits.begin(), kDurationUnits.end(),
+                     [&](const Unit& candidate) { return candidate.name == letters; });
     any = number >= 0 && unit != kDurationUnits.end();
     if (!any) break;
     total += number * unit->factor;
   }
   if (!any)
-    return fail(ErrorCode::invalid, "'" + std::string(text) +
-                                        "' is not a duration; expected a number with us, ms, s, m, h or d, "
-                                        "such as 30s");
-  if (total > 9e18) return fail(ErrorCode::invalid, "duration '" + std::string(text) + "' is too long");
+    return fail(ErrorCode::invalid,
+                "'" + std::string(text) +
+                    "' is not a duration; expected a number with us, ms, s, m, h or d, "
+                    "such as 30s");
+  if (total > 9e18)
+    return fail(ErrorCode::invalid, "duration '" + std::string(text) + "' is too long");
   return std::chrono::nanoseconds(static_cast<std::int64_t>(total));
 }
 
