@@ -126,6 +126,10 @@ std::optional<std::string> read_project_pattern(const Value& value, std::string_
 
 bool closes_brackets(std::string_view pattern) {
   for (std::size_t i = 0; i < pattern.size(); ++i) {
+    if (pattern[i] == '\\') {  // the next character is itself
+      ++i;
+      continue;
+    }
     if (pattern[i] != '[') continue;
     std::size_t end = i + 1;
     if (end < pattern.size() && (pattern[end] == '!' || pattern[end] == '^')) ++end;

@@ -11,6 +11,7 @@
 
 #include "base/fd.h"
 #include "base/files.h"
+#include "base/glob.h"
 #include "base/text.h"
 #include "spec/project.h"
 
@@ -45,7 +46,7 @@ struct CloseDirectory {
 // Looks for one file that matches, below one folder.
 class Walk {
  public:
-  Walk(int root, std::string_view pattern) : root_(root), pattern_(pattern) {}
+  Walk(int root, std::string_view pattern) : root_(root), pattern_(pattern), glob_(pattern) {}
 
   // Where the limit ends the walk, a match can't be ruled out and the answer is yes.
   bool finds(const std::string& folder, std::size_t depth) {
@@ -81,11 +82,12 @@ class Walk {
     return finds(path, depth + 1);
   }
   bool matches_file(const std::string& path) const {
-    return matches_pattern(pattern_, path) && is_regular(open_beneath(root_, path, O_PATH).get());
+    return glob_.matches(path) && is_regular(open_beneath(root_, path, O_PATH).get());
   }
 
   int root_;
   std::string_view pattern_;
+  Glob glob_;
   std::size_t entries_ = 0;
 };
 

@@ -162,7 +162,7 @@ constexpr std::string_view kSchema = R"json({
         }
       ]
     },
-    "pattern": {"$ref": "#/$defs/projectPath", "pattern": "^([^\\[]|\\[[!^]?[^/][^\\]/]*\\])*$", "not": {"pattern": "/$"}},
+    "pattern": {"$ref": "#/$defs/projectPath", "pattern": "^(\\\\.|[^\\[]|\\[[!^]?[^/][^\\]/]*\\])*$", "not": {"pattern": "/$"}},
     "resources": {
       "type": "object", "additionalProperties": false,
       "properties": {
