@@ -1,7 +1,6 @@
-// tests/corpus/spec: good files are read without a problem, bad ones give exactly the problems that
-// their
-// "# expect: LINE:COLUMN: KEY: MESSAGE" lines begin, in that order. "# folder:" lists the files
-// that exist (without it nothing about files is checked), "# models:" the imported models.
+// tests/corpus/spec: good files are read without a problem; bad ones give problems that begin as their
+// "# expect: LINE:COLUMN: KEY: MESSAGE" lines say, in that order and no others. "# folder:" lists the
+// files that exist (without it nothing about files is checked), "# models:" the imported models.
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -37,7 +37,7 @@ struct Problem {
 struct Env {
   std::string base = "host";           // "host" or "debian:SUITE"
   std::vector<std::string> apt;
-  std::vector<std::string> pip;        // requirement lines (a requirements file is read into these)
+  std::vector<std::string> pip;        // requirement lines, also a requirements file's: "x>=1", "x==1 --hash=sha256:…"
   std::string pip_file;                // the file's name where `pip:` named one
   Place place;
   bool operator==(const Env& other) const { return base == other.base && apt == other.apt && pip == other.pip; }
@@ -84,7 +84,7 @@ struct Step {
   std::string name;
   Command run;
   std::vector<std::string> after;
-  Json params;                         // object; numbers, strings, booleans, lists
+  Json params;                         // object; numbers, strings, booleans, null, lists, objects
   Resources resources;
   Network network = Network::host;
   std::vector<std::string> require;    // sandbox: {require: [...]}
@@ -170,7 +170,7 @@ class DiskFolder : public Folder {
   std::string path_;
 };
 
-// Shell-like pattern over a relative path: * and ? within a component, ** over components, [a-z].
+// base/glob.h over a relative path: * and ? within a component, ** over components, [a-z].
 bool matches_pattern(std::string_view pattern, std::string_view path);
 // The folder before the pattern's first wildcard: "data" of "data/x-*.jsonl", "" for the top folder.
 std::string pattern_folder(std::string_view pattern);
