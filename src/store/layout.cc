@@ -20,7 +20,7 @@ void PinBook::drop(std::uint64_t pin) {
     puts_.clear();
   } else {
     std::erase_if(puts_,
-                  [oldest = *live_.begin()](const auto& put) { return put.second < oldest; });
+                  [oldest = *live_.begin()](const auto& put) { return put.second <= oldest; });
   }
 }
 

@@ -30,7 +30,8 @@ class PinBook {
   mutable std::mutex mutex_;
   std::uint64_t next_ = 0;  // guarded by mutex_, as all below
   std::set<std::uint64_t> live_;
-  std::map<Digest, std::uint64_t> puts_;  // the moment of the last put; empty while no pin lives
+  std::map<Digest, std::uint64_t> puts_;  // next_ at the last put: over the number of each pin that
+                                          // lived then; empty without pins
 };
 
 class Store::Pin {
