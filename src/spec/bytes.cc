@@ -63,8 +63,8 @@ std::vector<Problem> check_bytes(std::string_view text) {
   if (text.size() > kFileBytesMax)
     return {{{1, 1},
              "",
-             "the file has " + std::to_string(text.size()) + " bytes; at most " +
-                 std::to_string(kFileBytesMax) + " are read (data belongs in files of its own)"}};
+             "the file has more than " + std::to_string(kFileBytesMax) +
+                 " bytes, which is the most that is read; data belongs in files of its own"}};
   for (Cursor cursor(text); !cursor.done();) {
     const std::size_t length = cursor.character();
     if (length == 0)

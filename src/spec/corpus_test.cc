@@ -1,6 +1,7 @@
-// tests/corpus/spec: good files are read without a problem; bad ones give problems that begin as their
-// "# expect: LINE:COLUMN: KEY: MESSAGE" lines say, in that order and no others. "# folder:" lists the
-// files that exist (without it nothing about files is checked), "# models:" the imported models.
+// tests/corpus/spec: good files are read without a problem; bad ones give problems that begin as
+// their "# expect: LINE:COLUMN: KEY: MESSAGE" lines say, in that order and no others. "# folder:"
+// lists the files that exist (without it nothing about files is checked), "# models:" the imported
+// models.
 #include <gtest/gtest.h>
 
 #include <algorithm>
