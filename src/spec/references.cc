@@ -16,6 +16,13 @@ Index index_steps(const std::vector<Step>& steps) {
   return index;
 }
 
+std::string nearest_or_all(const std::string& wrong, const std::vector<std::string>& names) {
+  static constexpr std::size_t kListedMax = 12;
+  std::string near = did_you_mean(wrong, names);
+  if (!near.empty() || names.size() > kListedMax) return near;
+  return "; there is " + one_of(names);
+}
+
 void check_afters(Reader& reader, const Draft& draft, const Index& index) {
   std::vector<std::string> names;
   for (const Step& step : draft.project.steps) names.push_back(step.name);
@@ -24,9 +31,7 @@ void check_afters(Reader& reader, const Draft& draft, const Index& index) {
       if (!index.contains(reference.name))
         reader.problem(
             reference.place, reference.key,
-            "no step is named " + quoted(reference.name) +
-                (nearest(reference.name, names).empty() ? "; there is " + one_of(names)
-                                                        : did_you_mean(reference.name, names)));
+            "no step is named " + quoted(reference.name) + nearest_or_all(reference.name, names));
 }
 
 // Positions of the steps in an order in which they can run: passes over the file, each taking what
