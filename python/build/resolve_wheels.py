@@ -55,8 +55,8 @@ def explain(pip, lines):
             return "%s: has no wheel for %s, only source%s; name a version that has wheels, or take it from apt" % (
                 requirement, here(), " (%s)" % ", ".join(detail.split(", ")[:5]) if detail else "")
         return "%s: no such package on the configured index (an index offers no nearest names)" % requirement
-    kept = [line.strip() for line in lines if re.match(r"\s*(ERROR:|The conflict is caused by|    )", line)]
-    return "; ".join(line[7:] if line.startswith("ERROR: ") else line for line in kept[:12]) or "; ".join(lines[-5:])
+    kept = [line.strip() for line in lines if re.match(r"ERROR: |    (The user requested|.* depends on) ", line)]
+    return "; ".join(line[7:] if line.startswith("ERROR: ") else line for line in kept[:12]) or "; ".join(lines[-2:])
 
 
 def give_up(out, text):

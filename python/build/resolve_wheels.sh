@@ -17,4 +17,10 @@ if [ "$base" = host ]; then
 fi
 unpack /mnt/base.tar "$work/root"
 cp -L /etc/resolv.conf /etc/hosts "$work/root/etc/"
+# Debian's pip opens the distribution's bundle when it starts, even where another one is named.
+bundle="$work/root/etc/ssl/certs/ca-certificates.crt"
+if [ ! -e "$bundle" ] && [ -e /mnt/io/ca.crt ]; then
+  mkdir -p "$(dirname "$bundle")"
+  cp /mnt/io/ca.crt "$bundle"
+fi
 enter "$work/root" /usr/bin/python3 -s /mnt/scripts/resolve_wheels.py --pip "$pip" --out "$work/out" "$@"

@@ -5,12 +5,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdlib>
 #include <map>
 #include <memory>
 #include <set>
 
+#include "base/fd.h"
 #include "base/files.h"
+#include "base/process.h"
 #include "base/text.h"
 #include "env/env.h"
 
@@ -177,6 +180,45 @@ TEST_F(Build, SaysWhatIsWrongWithThePackages) {
   EXPECT_NE(text(env_of("host", {}, {"loam-no-such-package-1"}))
                 .find("no such package on the configured index"),
             std::string::npos);
+}
+
+// An index that wants a name and a password and has a certificate of a CA that only this user
+// trusts.
+TEST_F(Build, PrivateIndexFromTheUsersOwnFiles) {
+  const std::string home = folder_ + "/home";
+  ASSERT_TRUE(make_folders(home + "/.config/pip"));
+  Pipe pipe = *make_pipe();
+  const auto server =
+      spawn({.argv = {"/usr/bin/python3", LOAM_SOURCE_DIR "/src/env/test_index.py", home},
+             .standard_output = pipe.write_end.get()});
+  ASSERT_TRUE(server);
+  pipe.write_end.reset();
+  std::array<char, 16> port{};
+  ASSERT_GT(::read(pipe.read_end.get(), port.data(), port.size() - 1), 0);
+  const std::string address = "https://127.0.0.1:" + std::string(trim(port.data())) + "/simple";
+  const auto write = [&](const std::string& name, const std::string& text) {
+    ASSERT_TRUE(write_file_atomic(home + name, text));
+  };
+  write("/.config/pip/pip.conf",
+        "[global]\nindex-url = " + address + "\ncert = " + home + "/ca.crt\n");
+  auto asking = context("one");
+  asking.proxy_environment.clear();
+  asking.home = home;
+  const auto refused = resolve(asking, env_of("host", {}, {"loam-probe"}));
+  EXPECT_FALSE(refused);
+  write("/.netrc", "machine 127.0.0.1 login ana password s3cret\n");
+  auto section = resolve(asking, env_of("host", {}, {"loam-probe"}));
+  ASSERT_TRUE(section) << section.error().text;
+  EXPECT_EQ((*section)["wheels"].as_array()[0]["version"].as_string(), "1.0");
+  EXPECT_EQ(section->dump().find("s3cret"), std::string::npos);
+  EXPECT_EQ(section->dump().find("127.0.0.1"), std::string::npos);
+  const auto built = build(asking, *section);
+  ASSERT_TRUE(built) << built.error().text;
+  const auto paths = paths_of(*store_, *built->tree);
+  EXPECT_TRUE(paths.contains("bin/loam-probe"));
+  for (const std::string& path : paths) EXPECT_EQ(path.find("netrc"), std::string::npos) << path;
+  const auto left = *list_folder(folder_ + "/one");
+  EXPECT_TRUE(left.empty());
 }
 
 TEST_F(Build, CancelLeavesNothing) {
