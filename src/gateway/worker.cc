@@ -57,9 +57,11 @@ void Worker::on_socket() {
   if (!packet) return owner_.on_ended(*this, packet.error().text, true);
   if ((*packet)->empty()) return owner_.on_ended(*this, leaving_ ? "" : "the worker died", false);
   const channel::WorkerWord word = channel::parse_word(**packet);
-  if (word == channel::WorkerWord::unknown)
-    return owner_.on_ended(*this, "sent a packet of no known kind", true);
-  (word == channel::WorkerWord::ready ? ready_ : leaving_) = true;
+  bool& said = word == channel::WorkerWord::ready ? ready_ : leaving_;
+  // Each word once: a flood of them would keep us busy telling the node.
+  if (word == channel::WorkerWord::unknown || said)
+    return owner_.on_ended(*this, "sent a packet that has no place here", true);
+  said = true;
   owner_.on_word(*this);
 }
 

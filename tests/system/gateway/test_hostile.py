@@ -294,9 +294,10 @@ def test_garbage_at_the_door(two_models):
     assert two_models.infer(vector_request([0, 1, 2, 3])).status == 200
 
 
-def test_garbage_after_the_handshake(two_models):
+@pytest.mark.parametrize("packet", [b"\xff\xfe garbage", b'{"ready":true}'], ids=["garbage", "twice"])
+def test_packets_that_have_no_place(two_models, packet):
     channel = hostile(two_models)
-    channel.connection.send(b"\xff\xfe garbage")
+    channel.connection.send(packet)
     eventually(channel.ended, "the connection is closed")
     other_is_fine(two_models)
 
