@@ -25,6 +25,9 @@ TEST(Parse, OptionsPositionalsAndShortForms) {
 
   const Parsed cancel = parse({"cancel", "17", "18/train"});
   EXPECT_EQ(cancel.arguments.list("TARGET"), (Words{"17", "18/train"}));
+  const Parsed files = parse({"files", "17", "a.txt", "-o", "b"});
+  ASSERT_NE(files.verb, nullptr) << files.text;
+  EXPECT_EQ(files.arguments.value("PATH"), "a.txt");
   const Parsed logs = parse({"logs", "--tail", "5", "-f", "17"});
   EXPECT_EQ(logs.arguments.value("tail"), "5");
   EXPECT_TRUE(logs.arguments.flag("follow"));
@@ -53,6 +56,8 @@ TEST(Parse, ACommandKeepsItsOwnOptions) {
   ASSERT_NE(shell.verb, nullptr) << shell.text;
   EXPECT_EQ(shell.arguments.value("TARGET"), "17/train");
   EXPECT_EQ(shell.arguments.command, (Words{"ls", "-l"}));
+  EXPECT_EQ(parse({"help", "store", "gc"}).arguments.list("VERB"), (Words{"store", "gc"}));
+  EXPECT_TRUE(parse({"down"}).arguments.list("PROJECT").empty());
 }
 
 TEST(Parse, WrongUsageSaysWhatWasMeant) {
@@ -63,7 +68,8 @@ TEST(Parse, WrongUsageSaysWhatWasMeant) {
     EXPECT_NE(parsed.text.find(part), std::string::npos) << parsed.text;
   };
   wrong({"upp"}, "did you mean 'up'?");
-  wrong({"store", "cg"}, "it knows ls, verify, gc");
+  wrong({"store", "cg"}, "did you mean 'gc'?");
+  wrong({"store", "frobnicate"}, "it knows ls, verify, gc");
   wrong({"store", "verfy"}, "did you mean 'verify'?");
   wrong({"store"}, "ls, verify, gc");
   wrong({"up", "--froce"}, "--froce");
@@ -72,7 +78,7 @@ TEST(Parse, WrongUsageSaysWhatWasMeant) {
   wrong({"run"}, "which command?");
   wrong({"run", "--"}, "which command?");
   wrong({"run", "--nope", "--", "true"}, "--nope");
-  wrong({"shell", "17", "x", "--", "true"}, "TARGET");
+  wrong({"shell", "17", "x", "--", "true"}, "follows --");
   wrong({"up", "-f"}, "file");
   wrong({"x\x1b[31m"}, "\\x1b");
 }

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -17,9 +18,12 @@
 namespace loam::cli {
 namespace {
 
-constexpr int kQuietMs = 250;        // a start that takes longer is told of: environment, queue
-constexpr int kAttachTriesMax = 50;  // a running attempt that its shim does not offer yet
-constexpr int kAttachRetryMs = 20;
+constexpr std::int64_t kNsPerMs = 1'000'000;
+constexpr std::int64_t kQuietNs = 250 * kNsPerMs;  // a start that takes longer is told of
+constexpr int kAttachRetryMs = 2;                  // while it is quiet; then ever more seldom
+constexpr int kAttachRetryMsMax = 250;
+constexpr int kStatusUnavailable = 503;  // has no attempt yet, or has ended
+constexpr int kStatusBusy = 409;
 constexpr std::int64_t kReachLimitNs = 10'000'000'000;  // until a lost node is given up
 constexpr int kReachRetryMs = 200;
 
@@ -53,50 +57,48 @@ class Watch {
   }
 
  private:
-  // Until the node hands over the connection, or the run ends before it could.
+  // Until the node hands over the connection, or the run ends before it could. An attempt that
+  // waits for us is not yet said to run, so that the node is asked again and again, ever more
+  // seldom.
   std::optional<engines::Exchange::Upgraded> attach() {
-    for (int tries = 0; tries < kAttachTriesMax && !left_; ++tries) {
+    const std::int64_t begin_ns = steady_ns();
+    for (int delay_ms = 1; !left_ && !settled_;) {
       auto exchange = node_.open_upgrade("/v1/attach/" + target_, "loam-attach");
       if (!exchange) return std::nullopt;
       const int status = await_head(*exchange);
       if (left_) return std::nullopt;
       if (status == 101) return exchange->take_upgraded();
-      if (status == 0 || !await_start()) return std::nullopt;
-      ::poll(nullptr, 0, kAttachRetryMs);
+      if (status != kStatusUnavailable && status != kStatusBusy) return std::nullopt;
+      const bool quiet = steady_ns() - begin_ns < kQuietNs;
+      if (!quiet) open_events();
+      wait(delay_ms);
+      delay_ms = quiet ? kAttachRetryMs : std::min(delay_ms * 2, kAttachRetryMsMax);
     }
     return std::nullopt;
   }
 
-  // The status of the node's answer, 0 where none came. Events are told of while it takes long.
+  // The status of the node's answer, 0 where none came.
   int await_head(engines::Exchange& exchange) {
     std::string body;
-    while (!left_) {
-      pollfd polls[3] = {{signals_.fd(), POLLIN, 0},
-                         {exchange.fd(), POLLIN, 0},
-                         {events_ ? events_->fd() : -1, POLLIN, 0}};
-      const int ready = ::poll(polls, 3, events_ || events_ended_ ? -1 : kQuietMs);
-      if (ready < 0 && errno != EINTR) return 0;
-      if (ready == 0) open_events();
-      if (polls[0].revents != 0) take_signals();
-      if (polls[2].revents != 0) read_events();
-      if (polls[1].revents == 0) continue;
-      const auto complete = exchange.read(body);
-      if (!complete) return 0;
-      if (exchange.has_head()) return exchange.head().status;
-    }
-    return 0;
+    const engines::Wake wake{signals_.fd(), [&] {
+                               take_signals();
+                               return !left_;
+                             }};
+    while (!exchange.has_head())
+      if (!engines::await_readable(exchange.fd(), &wake) || !exchange.read(body)) return 0;
+    return exchange.head().status;
   }
 
-  // Not running yet: until an event says that it runs. False: the run has ended.
-  bool await_start() {
-    open_events();
-    while (!left_ && !running_ && !settled_ && events_) {
-      pollfd polls[2] = {{signals_.fd(), POLLIN, 0}, {events_->fd(), POLLIN, 0}};
-      if (::poll(polls, 2, -1) < 0 && errno != EINTR) return false;
+  void wait(int timeout_ms) {
+    const std::int64_t end_ns = steady_ns() + timeout_ms * kNsPerMs;
+    for (std::int64_t left_ns = timeout_ms * kNsPerMs; left_ns > 0 && !left_ && !settled_;
+         left_ns = end_ns - steady_ns()) {
+      pollfd polls[2] = {{signals_.fd(), POLLIN, 0}, {events_ ? events_->fd() : -1, POLLIN, 0}};
+      const int round_ms = static_cast<int>((left_ns + kNsPerMs - 1) / kNsPerMs);
+      if (::poll(polls, 2, round_ms) <= 0) continue;
       if (polls[0].revents != 0) take_signals();
       if (polls[1].revents != 0) read_events();
     }
-    return running_ && !settled_ && !left_;
   }
 
   void open_events() {
@@ -121,7 +123,6 @@ class Watch {
   void take_event(const engines::Event& event) {
     const std::string& state = event.data["state"].as_string();
     if (event.kind == "run" && run_has_settled(state)) settled_ = true;
-    if (event.kind == "step" && state == "running") running_ = true;
     const std::string why = printable(event.data["why"].as_string());
     if (event.kind == "note") notes_ += event.data["text"].as_string() + "\n";
     if (event.kind == "env" || event.kind == "note" || event.kind == "lock") report_.tell(event);
@@ -243,7 +244,6 @@ class Watch {
   std::optional<engines::Exchange> events_;
   engines::SseParser parser_;
   bool events_ended_ = false;
-  bool running_ = false;
   bool settled_ = false;
   bool interrupted_ = false;
   std::string why_;

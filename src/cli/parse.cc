@@ -54,8 +54,8 @@ void add_options(CLI::App& app, const Verb& verb, Holder& holder) {
   for (const Positional& positional : verb.positionals) {
     auto* added = app.add_option(positional.name, holder.lists[positional.name], positional.help);
     added->required(positional.required);
-    added->expected(positional.required ? 1 : 0,
-                    positional.many ? CLI::detail::expected_max_vector_size : 1);
+    added->allow_extra_args(positional.many);
+    added->expected(1, positional.many ? CLI::detail::expected_max_vector_size : 1);
   }
 }
 

@@ -307,10 +307,11 @@ TEST(Attach, TheTerminalIsRawMeanwhileAndRestored) {
 }
 
 TEST(Command, NotRunningYetIsWaitedForThenAttached) {
-  std::atomic<int> attaches{0};
+  std::atomic<bool> told{false};
+  std::atomic<int> refusals_after{0};
   TestServer server([&](const std::string& request, int fd) {
     if (request.starts_with("POST /v1/attach/5")) {
-      if (attaches++ == 0)
+      if (!told || refusals_after++ == 0)  // so that what was told has been read
         return send_text(
             fd, json_answer(503, R"({"error":{"code":"unavailable","text":"not running"}})"));
       return send_text(
@@ -325,6 +326,7 @@ TEST(Command, NotRunningYetIsWaitedForThenAttached) {
         fd, chunked_head("text/event-stream") +
                 event("step", R"({"step":"run","state":"queued","why":"waits for 2 of 2 CPUs"})") +
                 event("step", R"({"step":"run","state":"running","target":"5/run"})"));
+    told = true;
   });
   Written written;
   Signals signals;
