@@ -23,10 +23,12 @@ Result<EnvOutcome> resolve_and_build(const env::Context& context, const EnvReque
   EnvOutcome outcome;
   outcome.section =
       request.section ? *request.section : LOAM_TRY(env::resolve(context, request.env));
+  const auto named = Digest::parse(outcome.section["tree"].as_string());
+  const bool was_there = named && context.store->has_tree(*named);
   const env::Built built = LOAM_TRY(env::build(context, outcome.section));
   outcome.digest = built.digest;
   if (built.tree) outcome.tree = built.tree->hex();
-  outcome.built = built.tree.has_value();
+  outcome.built = built.tree.has_value() && !was_there;
   return outcome;
 }
 

@@ -85,11 +85,11 @@ Result<void> put_records(store::Store& store, const Node& node, Finding& finding
     for (const spec::Step& step : finding.project->steps)
       if (finding.job.kind == "step" && step.name == finding.job.name) {
         facts.command = step.run.text;
-        if (!step.params.is_null()) facts.params = step.params;
+        if (!step.params.is_null()) facts.params = trace::with_fractions_as_strings(step.params);
       }
   }
   if (facts.command.empty()) facts.command = join(run.options["command"]["argv"].as_strings(), " ");
-  facts.metrics = metrics;
+  facts.metrics = trace::with_fractions_as_strings(metrics);
   facts.resources = resources_of(finding);
   facts.missing_guards = Json::array();
   for (const api::MissingGuard& missing : finding.attempt.exit.missing)

@@ -11,6 +11,7 @@
 
 #include "base/files.h"
 #include "base/text.h"
+#include "env/env.h"
 
 namespace loam::node {
 namespace {
@@ -91,7 +92,8 @@ void add_environment_tree(api::AttemptPlan& plan, const PlanFacts& facts,
     if (!inputs.env_has_certificates && facts.host.certificates)
       plan.binds.push_back({.from = "/etc/ssl/certs", .to = "/etc/ssl/certs"});
   }
-  if (!inputs.pip_tree.empty()) plan.binds.push_back({.from = inputs.pip_tree, .to = "/loam/pip"});
+  if (!inputs.pip_tree.empty())
+    plan.binds.push_back({.from = inputs.pip_tree, .to = std::string(env::kHostPipMount)});
 }
 
 void add_mounts(api::AttemptPlan& plan, const PlanInputs& inputs) {
@@ -144,7 +146,10 @@ Environment base_environment(const PlanInputs& inputs, const api::AttemptPlan& p
 // What Loam itself says comes last: vars cannot replace it.
 void finish_environment(api::AttemptPlan& plan, const PlanInputs& inputs, Environment environment) {
   std::string python = "/loam/python";
-  if (!inputs.pip_tree.empty()) python += ":/loam/pip";
+  if (!inputs.pip_tree.empty()) {
+    python += ":" + std::string(env::kHostPipSite);
+    environment["PATH"] = std::string(env::kHostPipCommands) + ":" + environment["PATH"];
+  }
   if (const auto own = environment.find("PYTHONPATH"); own != environment.end())
     python += ":" + own->second;
   environment["PYTHONPATH"] = python;

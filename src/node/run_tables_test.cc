@@ -1,0 +1,129 @@
+#include "node/run_tables.h"
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include "base/files.h"
+#include "node/models.h"
+
+namespace loam::node {
+namespace {
+
+class TablesTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/loam-tables-XXXXXX";
+    ASSERT_NE(::mkdtemp(name), nullptr);
+    path_ = name;
+    auto schema = RunTables::schema();
+    for (const std::string& statement : Models::schema()) schema.push_back(statement);
+    auto opened = Database::open(path_ + "/node.db", schema);
+    ASSERT_TRUE(opened) << opened.error().text;
+    database_ = std::move(*opened);
+  }
+  void TearDown() override {
+    if (database_) {
+      EXPECT_TRUE(database_->commit_turn());
+    }
+    database_.reset();
+    ASSERT_TRUE(remove_tree(path_));
+  }
+  std::string path_;
+  std::unique_ptr<Database> database_;
+};
+
+RunRow run_of(std::uint32_t uid, const std::string& folder) {
+  RunRow run;
+  run.uid = uid;
+  run.folder = folder;
+  run.project = "digits";
+  run.options = Json::object({{"force", true}});
+  run.data = Json::object({{"d", Json::object({{"digest", "x"}})}});
+  run.endpoint = "127.0.0.1:8000";
+  run.created_ms = 5;
+  return run;
+}
+
+TEST_F(TablesTest, RowsComeBackWhole) {
+  RunTables tables(*database_);
+  RunRow run = run_of(1000, "/p");
+  run.id = tables.insert(run);
+  run.state = "running";
+  tables.save(run);
+  const auto read = tables.run(run.id);
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->state, "running");
+  EXPECT_EQ(read->options, run.options);
+  EXPECT_EQ(read->data, run.data);
+  EXPECT_EQ(read->endpoint, run.endpoint);
+  JobRow job;
+  job.run = run.id;
+  job.name = "train";
+  job.kind = "step";
+  job.cancel = true;
+  job.key = Json::object({{"command", "x"}});
+  job.lost_boot = "b";
+  job.ended_ms = 99;
+  job.id = tables.insert(job);
+  const auto jobs = tables.jobs_of(run.id);
+  ASSERT_EQ(jobs.size(), 1u);
+  EXPECT_TRUE(jobs[0].cancel);
+  EXPECT_EQ(jobs[0].key, job.key);
+  EXPECT_EQ(jobs[0].lost_boot, "b");
+  EXPECT_EQ(jobs[0].ended_ms, 99);
+  tables.remove_run(run.id);
+  EXPECT_FALSE(tables.job(job.id));
+}
+
+TEST_F(TablesTest, LastSuccessIsOfThisUserFolderAndStep) {
+  RunTables tables(*database_);
+  const auto add = [&](std::uint32_t uid, const std::string& folder, const std::string& step,
+                       const std::string& state) {
+    JobRow job;
+    job.run = tables.insert(run_of(uid, folder));
+    job.kind = "step";
+    job.name = step;
+    job.state = state;
+    return tables.insert(job);
+  };
+  const RunRow mine = run_of(1000, "/p");
+  EXPECT_FALSE(tables.last_success(mine, "train"));
+  add(1000, "/p", "train", "succeeded");
+  const JobId newest = add(1000, "/p", "train", "succeeded");
+  add(1000, "/p", "train", "failed");
+  add(1000, "/p", "train", "unchanged");
+  add(1001, "/p", "train", "succeeded");
+  add(1000, "/q", "train", "succeeded");
+  add(1000, "/p", "other", "succeeded");
+  ASSERT_TRUE(tables.last_success(mine, "train"));
+  EXPECT_EQ(tables.last_success(mine, "train")->id, newest);
+}
+
+TEST_F(TablesTest, VersionsAreNeverGivenTwice) {
+  Models models(*database_);
+  ModelVersion version;
+  version.uid = 1000;
+  version.name = "digits";
+  version.version = models.next_version(1000, "digits");
+  EXPECT_EQ(version.version, 1);
+  models.add(version);
+  version.version = models.next_version(1000, "digits");
+  models.add(version);
+  models.remove(version);
+  EXPECT_EQ(models.next_version(1000, "digits"), 3);
+  EXPECT_EQ(models.next_version(1001, "digits"), 1);
+  EXPECT_EQ(models.find(1000, {"digits", std::nullopt})->version, 1);
+  EXPECT_FALSE(models.find(1000, {"digits", 2}));
+  EXPECT_FALSE(models.find(1001, {"digits", std::nullopt}));
+}
+
+TEST(ModelName, ParsedAndRefused) {
+  EXPECT_EQ(*parse_model_name("digits@3")->version, 3);
+  EXPECT_FALSE(parse_model_name("digits")->version);
+  for (const char* wrong :
+       {"", "@3", "digits@", "digits@0", "digits@x", "digits@3x", "a/b", "req-x", "-a", "a b"})
+    EXPECT_FALSE(parse_model_name(wrong)) << wrong;
+}
+
+}  // namespace
+}  // namespace loam::node
