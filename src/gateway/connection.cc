@@ -77,8 +77,16 @@ Connection::Connection(HttpServer& server, Fd socket)
 }
 
 Connection::~Connection() {
-  if (exchange_) exchange_->abandon();
+  if (const ExchangePtr exchange = current()) exchange->abandon();
 }
+
+ExchangePtr Connection::make_exchange() {
+  return std::make_shared<Exchange>(
+      server_.handler_.next_id(),
+      [this](Exchange& exchange, HttpResponse response) { send(exchange, std::move(response)); });
+}
+
+ExchangePtr Connection::current() const { return exchange_ ? exchange_ : awaited_.lock(); }
 
 void Connection::set_phase(Phase phase) {
   phase_ = phase;
@@ -109,7 +117,8 @@ void Connection::on_events(std::uint32_t events) {
     if ((events & EPOLLRDHUP) != 0) {
       input_ended_ = true;
       // Nothing of it lies with a worker yet: the row is free for somebody who still listens.
-      if (!exchange_->dispatched) return give_up();
+      const ExchangePtr exchange = awaited_.lock();
+      if (exchange && !exchange->dispatched) return give_up();
     }
   } else if ((events & EPOLLIN) != 0 && phase_ != Phase::writing) {
     receive();
@@ -178,9 +187,7 @@ void Connection::begin_body() {
   keep_alive_ = parser_->keep_alive() && !server_.draining_;
   const std::uint64_t length = parser_->content_length().value_or(0);
   if (length > kBodyBytesMax) return refuse(413, "body is over 64 MiB");
-  exchange_ = std::make_shared<Exchange>(
-      server_.handler_.next_id(),
-      [this](Exchange&, HttpResponse response) { send(std::move(response)); });
+  exchange_ = make_exchange();
   parser_->fill(exchange_->request);
   body_size_ = static_cast<std::size_t>(length);
   body_received_ = 0;
@@ -243,7 +250,8 @@ bool Connection::grow_body() {
 void Connection::deliver() {
   set_phase(Phase::waiting);
   parser_.reset();
-  const ExchangePtr exchange = exchange_;  // the answer may come inside, and end our hold on it
+  const ExchangePtr exchange = std::move(exchange_);
+  awaited_ = exchange;
   server_.handler_.handle(exchange);
 }
 
@@ -251,27 +259,26 @@ void Connection::refuse(int status, std::string text) {
   keep_alive_ = false;
   parser_.reset();
   if (!exchange_) {
-    exchange_ = std::make_shared<Exchange>(
-        server_.handler_.next_id(),
-        [this](Exchange&, HttpResponse response) { send(std::move(response)); });
+    exchange_ = make_exchange();
   } else if (announced_) {
     server_.handler_.vanished(exchange_);
   }
   set_phase(Phase::waiting);
-  exchange_->answer(error_response(status, text));
+  const ExchangePtr exchange = std::move(exchange_);
+  exchange->answer(error_response(status, text));
 }
 
-void Connection::send(HttpResponse response) {
+void Connection::send(const Exchange& exchange, HttpResponse response) {
   LOAM_ASSERT(phase_ == Phase::waiting || phase_ == Phase::body);
   const bool last = !keep_alive_ || server_.draining_;
   keep_alive_ = !last;
-  output_head_ = head_of(response, exchange_->id());
+  output_head_ = head_of(response, exchange.id());
   if (last) output_head_ += "Connection: close\r\n";
   if (!last && http_1_0_) output_head_ += "Connection: keep-alive\r\n";
   output_head_ += "\r\n";
-  output_body_ = exchange_->request.method == "HEAD" ? std::string() : std::move(response.body);
+  output_body_ = exchange.request.method == "HEAD" ? std::string() : std::move(response.body);
   output_sent_ = 0;
-  exchange_.reset();
+  awaited_.reset();
   server_.bodies_bytes_ -= std::exchange(charged_bytes_, 0);
   set_phase(Phase::writing);
   if (pumping_) return;  // the loop that called us goes on with step_writing()
@@ -359,10 +366,11 @@ bool Connection::receive_into_body(std::size_t& budget) {
 void Connection::on_end_of_input() { give_up(); }
 
 void Connection::give_up() {
-  if (exchange_) {
-    exchange_->abandon();
-    if (announced_ || phase_ == Phase::waiting) server_.handler_.vanished(exchange_);
+  if (const ExchangePtr exchange = current()) {
+    exchange->abandon();
+    if (announced_ || phase_ == Phase::waiting) server_.handler_.vanished(exchange);
     exchange_.reset();
+    awaited_.reset();
   }
   close();
 }

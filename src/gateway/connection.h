@@ -24,8 +24,6 @@ class Connection {
   ~Connection();
 
   void on_events(std::uint32_t events);
-  // The answer to the exchange that is waited for.
-  void send(HttpResponse response);
   bool overdue(std::int64_t now_ns) const { return now_ns > deadline_ns_; }
   void on_overdue();
   bool is_idle() const { return phase_ == Phase::idle; }
@@ -36,6 +34,10 @@ class Connection {
  private:
   enum class Phase { idle, head, body, waiting, writing, linger, closed };
 
+  // The answer to the exchange that is waited for.
+  void send(const Exchange& exchange, HttpResponse response);
+  ExchangePtr make_exchange();
+  ExchangePtr current() const;
   void pump();
   bool step();
   bool step_head();
@@ -58,8 +60,10 @@ class Connection {
   Phase phase_ = Phase::idle;
   std::string input_;                      // received, not yet parsed
   std::unique_ptr<RequestParser> parser_;  // of the request that is being read
-  ExchangePtr exchange_;                   // likewise, and until its answer is out
-  std::size_t body_size_ = 0;              // as Content-Length says
+  ExchangePtr exchange_;                   // while its request is read
+  // Afterwards: whoever works on it owns it, and answers by dropping it if in no other way.
+  std::weak_ptr<Exchange> awaited_;
+  std::size_t body_size_ = 0;  // as Content-Length says
   std::size_t body_received_ = 0;
   std::size_t charged_bytes_ = 0;  // of the server's bodies_bytes_
   std::string output_head_;
