@@ -37,6 +37,7 @@ Result<void> make_upper(const std::string& folder, const Ids& ids) {
       if (errno == EEXIST) continue;
       return fail_errno("mkdir " + path);
     }
+    if (::chmod(path.c_str(), 0755) != 0) return fail_errno("chmod " + path);   // whatever the umask
     if (::lchown(path.c_str(), ids.uid, ids.gid) != 0) return fail_errno("chown " + path);
   }
   return {};

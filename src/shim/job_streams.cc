@@ -32,6 +32,7 @@ void JobStreams::take_terminal(Fd master) {
   terminal_ = true;
   output_ = std::move(master);
   make_nonblocking(output_);
+  apply_size();
 }
 
 void JobStreams::add_input(std::string_view bytes) {
@@ -53,11 +54,19 @@ void JobStreams::end_input() {
 
 bool JobStreams::takes_input() const { return pending_input_.size() < kPendingInputBytesMax; }
 
+// The size may come before the terminal does.
 void JobStreams::resize(unsigned columns, unsigned rows) {
+  columns_ = static_cast<std::uint16_t>(columns);
+  rows_ = static_cast<std::uint16_t>(rows);
+  apply_size();
+}
+
+void JobStreams::apply_size() {
+  if (!terminal_ || !output_ || columns_ == 0) return;
   winsize size{};
-  size.ws_col = static_cast<unsigned short>(columns);
-  size.ws_row = static_cast<unsigned short>(rows);
-  if (terminal_ && output_) (void)::ioctl(output_.get(), TIOCSWINSZ, &size);
+  size.ws_col = columns_;
+  size.ws_row = rows_;
+  (void)::ioctl(output_.get(), TIOCSWINSZ, &size);
 }
 
 pid_t JobStreams::foreground_group() const {

@@ -3,6 +3,7 @@
 
 #include <poll.h>
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -35,7 +36,9 @@ class JobStreams {
  private:
   bool read_once(Fd& fd, api::AttachFrame type, const Sink& sink);
   void write_input();
+  void apply_size();
 
+  std::uint16_t columns_ = 0, rows_ = 0;
   bool terminal_ = false;
   bool input_ends_ = false;
   Fd input_, output_, error_;  // a terminal: output_ is the master
