@@ -145,6 +145,9 @@ TEST(Words, ExitsAndTheirStatus) {
                 R"({"outcome":"failed_to_start","error":"exec x: No such file or directory"})")),
             127);
   EXPECT_EQ(status_of_exit(
+                record(R"({"outcome":"failed_to_start","error":"x: no such file in the tree"})")),
+            127);
+  EXPECT_EQ(status_of_exit(
                 record(R"({"outcome":"failed_to_start","error":"exec x: Permission denied"})")),
             126);
   EXPECT_EQ(status_of_exit(record(R"({"outcome":"lost"})")), 1);

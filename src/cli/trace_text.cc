@@ -13,7 +13,7 @@
 namespace loam::cli {
 namespace {
 
-constexpr std::size_t kItemsShownMax = 8;  // of a list; the rest is counted
+constexpr std::size_t kItemsShownMax = 16;  // of a list; the rest is counted
 
 using Facts = std::vector<std::string>;
 

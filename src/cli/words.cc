@@ -59,7 +59,7 @@ int status_of_exit(const Json& record) {
   if (outcome == "cancelled") return kExitSignal + (number != 0 ? number : SIGTERM);
   if (outcome == "failed_to_start") {
     const std::string& error = record["error"].as_string();
-    if (error.find("No such file") != std::string::npos ||
+    if (error.find("o such file") != std::string::npos ||  // ours, or the system's capital
         error.find("not found") != std::string::npos)
       return kExitNotFound;
     return kExitNotExecutable;
