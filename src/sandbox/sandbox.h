@@ -70,7 +70,7 @@ struct Sandbox {
   Fd control;               // SOCK_SEQPACKET to init, messages of sandbox/init.h
   Fd report;                // pipe: "" or text, then kStartedMark and the end: the exec succeeded
   Fd input, output, error;  // pipes without a terminal; error only with standard_input
-  std::uint64_t pid_namespace = 0;  // inode: the fence where there is no cgroup
+  std::uint64_t pid_namespace = 0;  // inode, 0: unknown; the fence where there is no cgroup
   std::vector<Missing> missing;     // guards that are not in force
 };
 inline constexpr char kStartedMark = '\1';

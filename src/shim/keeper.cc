@@ -55,7 +55,7 @@ void Keeper::start() {
     start_failure_ = std::move(unmet);
     return kill_all();
   }
-  if (cgroup_.v2.empty()) {
+  if (cgroup_.v2.empty() && sandbox_.pid_namespace != 0) {
     // What a node fences by when this process should be gone.
     auto written = write_file_atomic(plan_.folder + "/pid_namespace",
                                      std::to_string(sandbox_.pid_namespace), {.durable = false});
