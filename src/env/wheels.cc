@@ -26,6 +26,8 @@ Result<void> provide_pip(const Context& context, const WheelPlace& place) {
     Apt apt = LOAM_TRY(Apt::open(context, temp.path(), place.suite));
     const auto had = apt.download_file("python3-pip-whl", place.folder + "/tools/pip.deb");
     if (had || had.error().code == ErrorCode::cancelled) return had;
+    // Before Debian 12 pip needs what Debian keeps apart from python3; later ones do not have it.
+    (void)apt.download_file("python3-distutils", place.folder + "/tools/distutils.deb");
   }
   const auto names = list_folder(kHostWheels);
   if (names)
