@@ -178,16 +178,16 @@ TEST(Trace, LayersTopDownWithTheirFacts) {
     {"kind":"request","digest":"","record":{"id":"req-1","status":200,"rows":1,"batch_rows":4,"queue_us":1500}},
     {"kind":"model","digest":"aaaaaaaaaaaaaaaaaaaa","record":{"model":"digits","number":3,"size_bytes":1024}},
     {"kind":"run","digest":"bbbbbbbbbbbbbbbbbbbb","record":{"run":17,"step":"train","outcome":"exited",
-      "params":{"lr":"0.1"},"metrics":{"loss":{"last":"0.25","count":2}},"started_ms":1000,"ended_ms":3000}},
+      "params":{"lr":"0.1"},"metrics":{"loss":{"last":"0.061634713162978","count":2}},"started_ms":1000,"ended_ms":3000}},
     {"kind":"host","digest":"cccccccccccccccccccc","record":{"facts":{"kernel":{"release":"6.1.0\u001b","machine":"x86_64"},
       "cpu":{"model":"A CPU"},"modules":{"loaded":[{"name":"a"},{"name":"b"}]}},
       "guards":[{"name":"seccomp","present":true},{"name":"memory","present":false}]}}]})");
   ASSERT_TRUE(trace);
   const std::string text = format_trace(trace_lines(*trace));
   const std::vector<std::string> wanted{
-      "request",       "status 200",        "in a batch of 4", "digits@3", "17/train",
-      "params lr=0.1", "metrics loss=0.25", "A CPU",           "kernel",   "Linux 6.1.0\\x1b",
-      "2 modules",     "guards seccomp",    "missing memory"};
+      "request",       "status 200",           "in a batch of 4", "digits@3", "17/train",
+      "params lr=0.1", "metrics loss=0.06163", "A CPU",           "kernel",   "Linux 6.1.0\\x1b",
+      "2 modules",     "guards seccomp",       "missing memory"};
   std::size_t at = 0;
   for (const std::string& part : wanted) {
     const auto found = text.find(part, at);

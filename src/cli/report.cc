@@ -136,7 +136,8 @@ void Report::tell_service(const Json& event) {
   const std::string service = text_at(event, "service");
   const std::string& state = event["state"].as_string();
   const std::string error = text_at(event, "error");
-  const std::string version = text_at(event, "model_version");
+  std::string version = text_at(event, "model_version");
+  if (version.starts_with('@')) version.clear();  // not chosen yet
   std::string text = "service " + console_.bold(service) + ": ";
   if (state == "ready") {
     text += console_.green("ready") + (version.empty() ? "" : ", " + version);

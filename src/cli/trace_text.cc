@@ -1,8 +1,10 @@
 #include "cli/trace_text.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <chrono>
-#include <functional>
+#include <cstdlib>
 #include <map>
 
 #include "base/clock.h"
@@ -39,6 +41,16 @@ std::string micros(const Json& value) {
   return value.is_int() ? format_duration(std::chrono::microseconds(value.as_int())) : "";
 }
 
+// Fractions are strings in records, with all their digits; a person wants the first few.
+std::string short_number(const Json& value) {
+  constexpr std::size_t kDigitsShownMax = 8;
+  const std::string text = plain_text(value);
+  if (text.size() <= kDigitsShownMax || text.find('.') == std::string::npos) return text;
+  char* end = nullptr;
+  const double number = std::strtod(text.c_str(), &end);
+  return *end == '\0' ? fmt::format("{:.4g}", number) : text;
+}
+
 // "lr=0.1 hidden=64", at most kItemsShownMax of them.
 std::string pairs(const Json& object) {
   std::string text;
@@ -46,7 +58,7 @@ std::string pairs(const Json& object) {
   for (const auto& [name, value] : object.as_object()) {
     if (shown++ == kItemsShownMax) break;
     const Json& last = value.is_object() && value.has("last") ? value["last"] : value;
-    text += (text.empty() ? "" : " ") + printable(name) + "=" + plain_text(last);
+    text += (text.empty() ? "" : " ") + printable(name) + "=" + short_number(last);
   }
   if (object.size() > kItemsShownMax)
     text += " and " + std::to_string(object.size() - kItemsShownMax) + " more";
@@ -152,7 +164,7 @@ Facts data_facts(const Json& record) {
   add(facts, "", record["name"]);
   add(facts, "", count_text(print["files"], "file"));
   if (print["files"].is_int()) add(facts, "files", print["files"]);
-  add(facts, "fingerprint by", print["mode"]);
+  add(facts, "fingerprint", print["mode"]);
   add(facts, "", short_digest(print["digest"].as_string()));
   return facts;
 }
