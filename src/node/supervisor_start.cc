@@ -154,6 +154,13 @@ Result<void> Supervisor::Impl::spawn_shim(const OpenAttemptPtr& attempt) {
       ::posix_spawn(&pid, shim.c_str(), &plan.actions, &plan.attributes, argv, environment.data());
   if (failed != 0) return fail_errno(shim, failed);
   attempt->pid = pid;
+#ifdef LOAM_CRASH_POINTS
+  // A crash point's first passage is the first shim's: the attempt after the lost one must get
+  // through.
+  std::erase_if(shim_environment, [](const std::string& variable) {
+    return variable.starts_with("LOAM_CRASH_AT=shim.") && variable.find(':') == std::string::npos;
+  });
+#endif
   // It cannot be gone: we have not reaped it. Only descriptors can be out: then it stays a zombie
   // until we end.
   attempt->pidfd = Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
