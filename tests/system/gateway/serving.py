@@ -147,9 +147,13 @@ class Endpoint:
             if process and process.poll() is None:
                 process.kill()
                 process.wait()
+        found = ""
         if self.gateway:
             self.log.close()
+            found = self.gateway_log()
         shutil.rmtree(self.folder, ignore_errors=True)
+        # Where the gateway was built with sanitizers, what they found fails the test.
+        assert "runtime error" not in found and "Sanitizer" not in found, found
 
     # The client's part.
     @property
