@@ -256,7 +256,8 @@ TEST_F(SupervisorTest, AKilledShimLosesItsAttemptAndNothingOfItRemains) {
   const AttemptId id = start("sleep 98765 & exec sleep 98765");
   await_running();
   // The shim is the one process that has the attempt's folder in its command line.
-  for (const std::string& name : *list_folder("/proc"))
+  const auto names = list_folder("/proc");
+  for (const std::string& name : *names)
     if (const auto line = read_file("/proc/" + name + "/cmdline");
         line && line->find(life().supervisor->folder_of(id)) != std::string::npos)
       ::kill(std::stoi(name), SIGKILL);

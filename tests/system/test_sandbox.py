@@ -98,10 +98,10 @@ def test_network_none(node):
 
 
 def test_project_is_a_writable_snapshot_and_the_folder_stays(node):
-    folder = node.project({"a.txt": "one"})
+    folder = node.project({"a.txt": "one\n"})
     done = node.run("run", "--", "sh", "-c", "cat a.txt; echo two > a.txt; echo new > b.txt; cat a.txt; ls", cwd=folder)
     assert done.stdout.split() == ["one", "two", "a.txt", "b.txt"]
-    assert (folder / "a.txt").read_text() == "one" and not (folder / "b.txt").exists()
+    assert (folder / "a.txt").read_text() == "one\n" and not (folder / "b.txt").exists()
 
 
 def test_symlink_in_the_project_leads_nowhere(node):
@@ -151,7 +151,7 @@ def test_no_process_survives(node):
 
 
 def test_secrets_stay_secret(node):
-    folder = node.project({"loam.yaml": "name: s\nsecrets: [THE_TOKEN]\nsteps:\n  a:\n    run: test \"$THE_TOKEN\" = hush-hush-42 && echo got it\n"})
+    folder = node.project({"loam.yaml": "name: s\nsecrets: [THE_TOKEN]\nsteps:\n  a:\n    run: test ${#THE_TOKEN} = 12 && echo got it\n"})
     done = node.run("up", cwd=folder, environment={"THE_TOKEN": "hush-hush-42"})
     assert "got it" in done.stdout
     import subprocess
