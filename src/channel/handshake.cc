@@ -26,12 +26,12 @@ struct Address {
 };
 
 // By way of /proc/self/fd, because sun_path holds 108 bytes and a state folder may be deeper.
-Result<Address> address_in(const std::string& folder) {
+Result<Address> address_in(const std::string& folder, std::string_view name) {
   Address address;
   address.folder = LOAM_TRY(open_file(folder, O_PATH | O_DIRECTORY));
   address.name.sun_family = AF_UNIX;
   const std::string path =
-      "/proc/self/fd/" + std::to_string(address.folder.get()) + "/" + std::string(kSocketName);
+      "/proc/self/fd/" + std::to_string(address.folder.get()) + "/" + std::string(name);
   std::memcpy(address.name.sun_path, path.c_str(), path.size() + 1);
   return address;
 }
@@ -140,14 +140,20 @@ WorkerWord parse_word(std::string_view packet) {
   return WorkerWord::unknown;
 }
 
+// Bound under another name and renamed once it listens: who sees channel.sock can connect to it.
 Result<Fd> listen_in(const std::string& folder) {
-  const Address address = LOAM_TRY(address_in(folder));
+  const std::string name(kSocketName);
+  const std::string hidden = name + ".new";
+  const Address address = LOAM_TRY(address_in(folder, hidden));
+  const int parent = address.folder.get();
   Fd listener = LOAM_TRY(packet_socket(SOCK_NONBLOCK));
-  ::unlinkat(address.folder.get(), std::string(kSocketName).c_str(), 0);
+  ::unlinkat(parent, hidden.c_str(), 0);
   if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address.name),
              sizeof address.name) != 0)
-    return fail_errno("bind " + folder + "/" + std::string(kSocketName));
+    return fail_errno("bind " + folder + "/" + hidden);
   if (::listen(listener.get(), kBacklog) != 0) return fail_errno("listen");
+  if (::renameat(parent, hidden.c_str(), parent, name.c_str()) != 0)
+    return fail_errno("rename " + folder + "/" + hidden);
   return listener;
 }
 
@@ -180,7 +186,7 @@ Result<std::optional<std::string>> receive_packet(int socket) {
 Result<Connected> connect_to(const std::string& folder, std::string_view hello) {
   Connected connected;
   connected.socket = LOAM_TRY(packet_socket(0));
-  const Address address = LOAM_TRY(address_in(folder));
+  const Address address = LOAM_TRY(address_in(folder, kSocketName));
   const int fd = connected.socket.get();
   if (::connect(fd, reinterpret_cast<const sockaddr*>(&address.name), sizeof address.name) != 0)
     return fail_errno("connect " + folder);
