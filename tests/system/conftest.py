@@ -8,9 +8,9 @@ import os
 import pathlib
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 
@@ -39,6 +39,20 @@ def ensure_user():
             first = max([int(line.split(":")[1]) + int(line.split(":")[2]) for line in lines] + [100000])
             with open(table, "a") as out:
                 out.write(f"{USER}:{first}:65536\n")
+
+
+TEST_SECONDS_MAX = 400  # against hangs; no test is about time
+
+
+@pytest.fixture(autouse=True)
+def no_hang():
+    def give_up(*_):
+        raise TimeoutError(f"the test took more than {TEST_SECONDS_MAX} s")
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(TEST_SECONDS_MAX)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session")

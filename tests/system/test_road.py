@@ -211,12 +211,13 @@ def test_impossible_requests_are_refused_at_once(node):
         assert done.returncode == 2 and word in done.stderr and "loam.yaml:5:" in done.stderr, done
 
 
-def test_jobs_wait_in_order(node):
-    capacity = node.json("node", "status")["capacity"]
-    folder = node.project({"loam.yaml": "name: queue\nsteps:\n" + "".join(
+def test_jobs_wait_in_order(fresh_node):
+    fresh_node.run("node", "start")
+    capacity = fresh_node.json("node", "status")["capacity"]
+    folder = fresh_node.project({"loam.yaml": "name: queue\nsteps:\n" + "".join(
         f"  s{i}: {{run: sleep 0.2, resources: {{cpus: {capacity['cpus']}, memory: 64MiB}}}}\n" for i in range(3))})
-    node.run("up", cwd=folder)
-    jobs = sorted((job for job in node.json("ps", "-a")["jobs"] if job["project"] == "queue"), key=lambda job: job["name"])
+    fresh_node.run("up", cwd=folder)
+    jobs = sorted((job for job in fresh_node.json("ps", "-a")["jobs"] if job["project"] == "queue"), key=lambda job: job["name"])
     ends = [job["attempts"][0]["ended_ms"] for job in jobs]
     starts = [job["attempts"][0]["started_ms"] for job in jobs]
     assert starts[1] >= ends[0] and starts[2] >= ends[1]
