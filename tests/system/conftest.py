@@ -3,6 +3,7 @@
 The programs are installed into a temporary prefix that every user can read; nothing of a test's node stays:
 processes, mounts, cgroups and folders are checked and gone at the end.
 """
+import hashlib
 import json
 import os
 import pathlib
@@ -167,6 +168,12 @@ class Node:
         return [line for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
                 if str(self.folder) in line]
 
+    def cgroups(self):
+        """Groups of attempts below this node's parents, in every hierarchy."""
+        name = "loam-" + hashlib.sha256(str(self.state).encode()).hexdigest()[:12]
+        return [folder for folder, _, _ in os.walk("/sys/fs/cgroup")
+                if f"/{name}/" in folder and not folder.endswith("/node")]
+
     def close(self):
         self.run("node", "stop", "--jobs", check=False)
         deadline = time.monotonic() + 20
@@ -174,9 +181,10 @@ class Node:
             time.sleep(0.05)
         left = self.processes()
         self.kill_all()
-        mounts = self.mounts()
+        mounts, cgroups = self.mounts(), self.cgroups()
         shutil.rmtree(self.folder, ignore_errors=True)
         assert not left, f"processes left after the node's end: {left}"
+        assert not cgroups, f"cgroups left after the node's end: {cgroups}"
         assert not mounts, f"mounts left after the node's end: {mounts}"
 
 
