@@ -44,6 +44,7 @@ struct Finding {
 namespace {
 
 constexpr std::size_t kTailBytes = 256u << 10;
+constexpr std::chrono::milliseconds kLostPause{1500};  // times the losses in a row
 
 Result<store::TreeInfo> take_output(store::Store& store, const Finding& finding) {
   const std::string folder = finding.work + "/output";
@@ -224,11 +225,23 @@ void Runs::Impl::on_lost(JobRow& job, bool reboot) {
   } else if (job.lost >= kLostInARowMax) {
     end_job(job, "failed", "lost three times in a row");
   } else {
-    note(job.run,
-         "an attempt of " + target_text(job) + " was lost (" + why + "); it is tried again");
+    events.add(job.run, "note",
+               Json::object({{"lost", true},
+                             {"text", "an attempt of " + target_text(job) + " was lost (" + why +
+                                          "); it is tried again"}}));
     job.state = "queued";
+    job.why = "an attempt was lost; it is tried again in a moment";
     tables.save(job);
-    if (resumed) enqueue(job);
+    node.queue.release(job.id);
+    // Whatever killed the keeper may still be at it; a node that starts later does not wait.
+    const auto pause = kLostPause * job.lost;
+    if (resumed)
+      lost_pauses[job.id] = node.loop.after(pause, [this, id = job.id] {
+        auto waiting = tables.job(id);
+        if (!waiting || waiting->state != "queued") return;
+        waiting->why.clear();
+        enqueue(*waiting);
+      });
     return;
   }
   consider(job.run);

@@ -57,6 +57,16 @@ Result<AttemptId> Runs::resolve_attempt(const Caller& caller, const std::string&
   return attempt.id;
 }
 
+bool Runs::await_attempt(const Caller& caller, const std::string& target, const Again& again) {
+  const auto found = impl_->find_target(caller, target);
+  if (!found || !found->job || found->job->ended()) return false;
+  if (found->attempt && found->attempt->state != "ended") return false;
+  auto& waits = impl_->attempt_waits;
+  std::erase_if(waits, [](const auto& wait) { return wait.second.expired(); });
+  waits.emplace(found->job->id, again);
+  return true;
+}
+
 bool Runs::visible(const Caller& caller, JobId job) {
   const auto row = impl_->tables.job(job);
   if (!row) return false;
@@ -72,7 +82,8 @@ void Runs::stop_all(std::function<void()> done) {
     for (const JobRow& job : jobs)
       if (!job.ended()) stopped.push_back(job);
   }
-  impl_->when_ended(stopped, std::move(done));
+  impl_->when_ended(stopped,
+                    [this, done = std::move(done)] { impl_->when_groups_gone(done, steady_ns()); });
 }
 
 Runs::Counts Runs::counts() const {
@@ -249,6 +260,22 @@ void Runs::Impl::set_run_state(RunRow& run, const std::string& state, const std:
 
 void Runs::Impl::note(RunId run, const std::string& text) {
   events.add(run, "note", Json::object({{"text", printable(text)}}));
+}
+
+// The cgroup of an attempt outlives its exit record by some milliseconds; a node that ends before
+// it is gone would leave it to the next one.
+void Runs::Impl::when_groups_gone(std::function<void()> done, std::int64_t since_ns) {
+  constexpr std::chrono::milliseconds kLook{20};
+  constexpr std::int64_t kLookedLongEnoughNs = 3'000'000'000;
+  const auto groups = sandbox::list_cgroups(node.context.cgroups);
+  const bool attempts_left = std::any_of(
+      groups.begin(), groups.end(), [](const auto& name) { return number_of(name).has_value(); });
+  if (!attempts_left || steady_ns() - since_ns > kLookedLongEnoughNs) {
+    groups_timer.reset();
+    return done();
+  }
+  groups_timer = node.loop.after(
+      kLook, [this, done = std::move(done), since_ns] { when_groups_gone(done, since_ns); });
 }
 
 void Runs::Impl::when_ended(const std::vector<JobRow>& jobs, std::function<void()> done) {

@@ -61,14 +61,16 @@ struct Runs::Impl {
   bool idmap = false;    // trees are shown by idmapped mounts, not by copies
   bool resumed = false;  // before: exits are only noted
   std::map<RunId, std::shared_ptr<Preparation>> preparations;
-  std::set<JobId> starting;              // a plan is being made
-  std::set<JobId> finishing;             // an output is being taken in
-  std::map<RunId, ProjectPtr> projects;  // parsed files
+  std::map<JobId, Loop::Timer> lost_pauses;  // before a lost attempt is tried again
+  std::set<JobId> starting;                  // a plan is being made
+  std::set<JobId> finishing;                 // an output is being taken in
+  std::map<RunId, ProjectPtr> projects;      // parsed files
   struct Idle {
     std::set<JobId> jobs;
     std::function<void()> done;
   };
   std::vector<Idle> idle;  // who waits for jobs to end
+  std::multimap<JobId, std::weak_ptr<std::function<void()>>> attempt_waits;  // Runs::await_attempt
 
   // runs.cc
   ProjectPtr project_of(const RunRow& run);  // null where there is no file
@@ -87,12 +89,15 @@ struct Runs::Impl {
   void set_run_state(RunRow& run, const std::string& state, const std::string& error = {});
   void note(RunId run, const std::string& text);
   void when_ended(const std::vector<JobRow>& jobs, std::function<void()> done);
+  void when_groups_gone(std::function<void()> done, std::int64_t since_ns);
+  Loop::Timer groups_timer;
   void resume();
 
   // submit.cc
   void submit(const Request& request, ResponderPtr responder);
   void submit_shell(const Request& request, ResponderPtr responder);
   void snapshot_taken(const std::shared_ptr<Submission>& submission);
+  void tell_what_was_lost(const RunRow& run);
   Result<void> record_submission(Submission& submission);
   Result<void> fill_identity(const Caller& caller, RunRow& run);
 
@@ -109,7 +114,8 @@ struct Runs::Impl {
   void lock_only(const Request& request, ResponderPtr responder);
 
   // jobs.cc
-  void consider(RunId run);  // what is blocked may go on; settles
+  void attempt_known(JobId job);  // it has one, or has ended: tells those who wait for that
+  void consider(RunId run);       // what is blocked may go on; settles
   void consider_step(RunRow& run, JobRow job, const std::vector<JobRow>& all);
   void enqueue(JobRow& job);
   void on_granted(JobId job);
