@@ -160,7 +160,7 @@ void Services::status_changed(std::int64_t id) {
   Endpoint& endpoint = *found->second;
   const auto text = read_foreign(folder_of(endpoint) + "/status", "status.json", kStatusBytesMax);
   auto status = Json::parse(text ? *text : "");
-  if (!status || !status->is_object()) return;
+  if (!status || !status->is_object() || endpoint.moving) return;
   endpoint.status = std::move(*status);
   if (!endpoint.listened && !endpoint.status["listening"].as_string().empty()) {
     endpoint.listened = true;

@@ -153,8 +153,11 @@ void Services::ensure_gateway(Endpoint& endpoint, const RunRow& run) {
     save(endpoint);
     // Another address is another gateway: its end starts the next one.
     if (const auto attempt = runs_.last_attempt(job->id);
-        moved && attempt && attempt->state != "ended")
+        moved && attempt && attempt->state != "ended") {
+      endpoint.moving = true;
+      endpoint.status = Json();
       runs_.node.supervisor.stop(attempt->id, api::Outcome::cancelled);
+    }
     return;
   }
   JobRow gateway;
@@ -184,6 +187,7 @@ void Services::started(const JobRow& job, AttemptId attempt, const StartInputs& 
   if (endpoint == nullptr) return;
   if (job.kind == "gateway") {
     endpoint->status = Json();  // what an earlier one said
+    endpoint->moving = false;
     (void)::unlink((folder_of(*endpoint) + "/status/status.json").c_str());
     return;
   }
@@ -351,7 +355,7 @@ void Services::service_event(const Endpoint& endpoint, const std::string& servic
       data.set("model_version", job->model + "@" + std::to_string(job->version));
   }
   data.set("replicas", replicas);
-  data.set("ready", ready_replicas(endpoint, service));
+  data.set("ready", std::min(ready_replicas(endpoint, service), replicas));  // old ones beside them
   if (!error.empty()) data.set("error", printable(error));
   runs_.events.add(endpoint.run, "service", data);
 }

@@ -62,6 +62,7 @@ class Services {
     JobId gateway = 0;
     bool active = true;
     bool listened = false;  // once, since the gateway was last started for a new address
+    bool moving = false;    // its gateway ends for another address: what it still says is old
     std::map<JobId, Replica> replicas;
     Fd inotify;
     Loop::Watch watch;
