@@ -19,11 +19,8 @@ namespace loam::cli {
 namespace {
 
 constexpr std::int64_t kNsPerMs = 1'000'000;
-constexpr std::int64_t kQuietNs = 250 * kNsPerMs;  // a start that takes longer is told of
-constexpr int kAttachRetryMs = 2;                  // while it is quiet; then ever more seldom
-constexpr int kAttachRetryMsMax = 250;
-constexpr int kStatusUnavailable = 503;  // has no attempt yet, or has ended
-constexpr int kStatusBusy = 409;
+constexpr std::int64_t kQuietNs = 250 * kNsPerMs;       // a start that takes longer is told of
+constexpr int kStatusBusy = 409;                        // too many wait for this attempt
 constexpr std::int64_t kReachLimitNs = 10'000'000'000;  // until a lost node is given up
 constexpr int kReachRetryMs = 200;
 
@@ -57,48 +54,49 @@ class Watch {
   }
 
  private:
-  // Until the node hands over the connection, or the run ends before it could. An attempt that
-  // waits for us is not yet said to run, so that the node is asked again and again, ever more
-  // seldom.
+  // The node answers once the command has an attempt, or has ended without one. While we wait, what
+  // it waits for is told; a node that goes away meanwhile is asked again when it is back.
   std::optional<engines::Exchange::Upgraded> attach() {
-    const std::int64_t begin_ns = steady_ns();
-    for (int delay_ms = 1; !left_ && !settled_;) {
+    const std::int64_t quiet_until_ns = steady_ns() + kQuietNs;
+    while (!left_) {
       auto exchange = node_.open_upgrade("/v1/attach/" + target_, "loam-attach");
-      if (!exchange) return std::nullopt;
-      const int status = await_head(*exchange);
-      if (left_) return std::nullopt;
+      const int status = exchange ? await_head(*exchange, quiet_until_ns) : 0;
+      if (left_) break;
       if (status == 101) return exchange->take_upgraded();
-      if (status != kStatusUnavailable && status != kStatusBusy) return std::nullopt;
-      const bool quiet = steady_ns() - begin_ns < kQuietNs;
-      if (!quiet) open_events();
-      wait(delay_ms);
-      delay_ms = quiet ? kAttachRetryMs : std::min(delay_ms * 2, kAttachRetryMsMax);
+      if (status != 0 && status != kStatusBusy) return std::nullopt;
+      if (status == 0) {
+        events_.reset();
+        const auto run = read_run();
+        if (!run || left_ || run_has_settled((*run)["state"].as_string())) return std::nullopt;
+      }
+      ::poll(nullptr, 0, kReachRetryMs);
+      take_signals();
     }
     return std::nullopt;
   }
 
   // The status of the node's answer, 0 where none came.
-  int await_head(engines::Exchange& exchange) {
+  int await_head(engines::Exchange& exchange, std::int64_t quiet_until_ns) {
     std::string body;
-    const engines::Wake wake{signals_.fd(), [&] {
-                               take_signals();
-                               return !left_;
-                             }};
-    while (!exchange.has_head())
-      if (!engines::await_readable(exchange.fd(), &wake) || !exchange.read(body)) return 0;
-    return exchange.head().status;
-  }
-
-  void wait(int timeout_ms) {
-    const std::int64_t end_ns = steady_ns() + timeout_ms * kNsPerMs;
-    for (std::int64_t left_ns = timeout_ms * kNsPerMs; left_ns > 0 && !left_ && !settled_;
-         left_ns = end_ns - steady_ns()) {
-      pollfd polls[2] = {{signals_.fd(), POLLIN, 0}, {events_ ? events_->fd() : -1, POLLIN, 0}};
-      const int round_ms = static_cast<int>((left_ns + kNsPerMs - 1) / kNsPerMs);
-      if (::poll(polls, 2, round_ms) <= 0) continue;
-      if (polls[0].revents != 0) take_signals();
-      if (polls[1].revents != 0) read_events();
+    while (!exchange.has_head()) {
+      pollfd polls[3] = {{exchange.fd(), POLLIN, 0},
+                         {signals_.fd(), POLLIN, 0},
+                         {events_ ? events_->fd() : -1, POLLIN, 0}};
+      int timeout_ms = -1;
+      if (!events_ && !events_ended_) {
+        const std::int64_t left_ns = quiet_until_ns - steady_ns();
+        timeout_ms = left_ns <= 0 ? 0 : static_cast<int>(left_ns / kNsPerMs) + 1;
+      }
+      const int count = ::poll(polls, 3, timeout_ms);
+      if (count < 0 && errno != EINTR) return 0;
+      if (count == 0) open_events();
+      if (count <= 0) continue;
+      if (polls[1].revents != 0) take_signals();
+      if (left_) return 0;
+      if (polls[2].revents != 0) read_events();
+      if (polls[0].revents != 0 && !exchange.read(body)) return 0;
     }
+    return exchange.head().status;
   }
 
   void open_events() {
@@ -122,7 +120,6 @@ class Watch {
 
   void take_event(const engines::Event& event) {
     const std::string& state = event.data["state"].as_string();
-    if (event.kind == "run" && run_has_settled(state)) settled_ = true;
     const std::string why = printable(event.data["why"].as_string());
     if (event.kind == "note") notes_ += event.data["text"].as_string() + "\n";
     if (event.kind == "env" || event.kind == "note" || event.kind == "lock") report_.tell(event);
@@ -244,7 +241,6 @@ class Watch {
   std::optional<engines::Exchange> events_;
   engines::SseParser parser_;
   bool events_ended_ = false;
-  bool settled_ = false;
   bool interrupted_ = false;
   std::string why_;
   std::string notes_;

@@ -76,6 +76,7 @@ void AttemptRoutes::attach(const Request& request, const std::string& target,
   if (request.upgrade != "loam-attach")
     return responder->reply_error(
         {ErrorCode::invalid, "attach: expected the header 'Upgrade: loam-attach'"});
+  if (wait_to_attach(request, target, responder)) return;
   const auto attempt = runs_.resolve_attempt(request.caller, target);
   if (!attempt) return responder->reply_error(attempt.error());
   const auto view = node_.supervisor.find(*attempt);
@@ -88,6 +89,23 @@ void AttemptRoutes::attach(const Request& request, const std::string& target,
     if (auto attached = node_.supervisor.attach(id, std::move(stream)); !attached)
       log_warning("attach to attempt " + std::to_string(id) + ": " + attached.error().text);
   });
+}
+
+// The answer to a job that is still to start comes when it starts: nobody has to ask again and
+// again.
+bool AttemptRoutes::wait_to_attach(const Request& request, const std::string& target,
+                                   const ResponderPtr& responder) {
+  const auto wait = std::make_shared<std::function<void()>>();
+  if (!runs_.await_attempt(request.caller, target, wait)) return false;
+  attach_waits_.insert(wait);
+  const std::weak_ptr weak = wait;  // it must not hold itself
+  *wait = [this, weak, request, target, responder] {
+    const auto ended = weak.lock();
+    attach_waits_.erase(ended);
+    attach(request, target, responder);
+  };
+  responder->on_closed([this, weak] { attach_waits_.erase(weak.lock()); });
+  return true;
 }
 
 void AttemptRoutes::logs(const Request& request, const std::string& target,

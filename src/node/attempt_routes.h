@@ -33,6 +33,8 @@ class AttemptRoutes {
 
   void logs(const Request& request, const std::string& target, ResponderPtr responder);
   void attach(const Request& request, const std::string& target, ResponderPtr responder);
+  bool wait_to_attach(const Request& request, const std::string& target,
+                      const ResponderPtr& responder);
   void pump(const LogStreamPtr& stream);
   void follow(const LogStreamPtr& stream);
   void forget(const LogStreamPtr& stream);
@@ -44,6 +46,7 @@ class AttemptRoutes {
   Fd inotify_;
   std::map<int, AttemptId> watched_;                     // watch descriptor → attempt
   std::map<AttemptId, std::set<LogStreamPtr>> streams_;  // those that follow
+  std::set<Runs::Again> attach_waits_;                   // for an attempt to attach to
   Loop::Watch watch_;                                    // last: ends before the descriptor closes
 };
 

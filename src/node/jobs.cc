@@ -204,6 +204,8 @@ Result<api::AttemptPlan> Runs::Impl::make_plan(const StartInputs& inputs) const 
   if (inputs.project)
     for (const spec::Mount& mount : inputs.project->mounts) {
       if (mount.mode != spec::MountMode::rw || node.context.identity.rootless) continue;
+      // A folder of root's shows as the job's only where root itself asks, for a project of its own.
+      if (run.uid != 0 || run.reader_uid != 0) continue;
       auto owner = call_as_user(reader_of(run), {"__owner", mount.from});
       if (!owner) return in_context("mounts", owner.error());
       if (*owner != "0") continue;
@@ -234,6 +236,10 @@ void Runs::Impl::start_attempt(JobId id) {
   if (!run || job->state != "queued" || job->cancel || !resumed) return;
   if (attempt_alive(id) || !starting.insert(id).second) return;
   auto inputs = std::make_shared<StartInputs>(gather(*run, *job));
+  // Without copies and without mounts to ask about, a plan is a few looks at the disk: not worth a
+  // detour over a worker, and the attempt comes into the transaction that granted the job.
+  if (idmap && job->kind == "command" && !inputs->project)
+    return start_planned(*inputs, make_plan(*inputs));
   auto plan = std::make_shared<Result<api::AttemptPlan>>(api::AttemptPlan{});
   node.loop.offload([this, inputs, plan] { *plan = make_plan(*inputs); },
                     [this, inputs, plan] { start_planned(*inputs, std::move(*plan)); });
@@ -251,6 +257,7 @@ void Runs::Impl::start_planned(const StartInputs& inputs, Result<api::AttemptPla
   }
   job->state = "running";
   job->why.clear();
+  job->error.clear();  // of an earlier attempt
   tables.save(*job);
   const auto limits = limits_of(*plan);
   const auto prepare_folder = [work = work_of(*job, inputs.number), uid = plan->uid,
@@ -264,6 +271,19 @@ void Runs::Impl::start_planned(const StartInputs& inputs, Result<api::AttemptPla
   const AttemptId attempt =
       node.supervisor.start(job->id, std::move(*plan), limits, prepare_folder);
   if (job->kind == "replica" || job->kind == "gateway") services->started(*job, attempt, inputs);
+  attempt_known(job->id);
+}
+
+// After the commit, so that who asks again finds what the transaction says.
+void Runs::Impl::attempt_known(JobId job) {
+  const auto [first, last] = attempt_waits.equal_range(job);
+  std::vector<std::weak_ptr<std::function<void()>>> waits;
+  for (auto wait = first; wait != last; ++wait) waits.push_back(wait->second);
+  attempt_waits.erase(first, last);
+  for (const auto& weak : waits)
+    node.db.after_commit([weak] {
+      if (const auto again = weak.lock()) (*again)();
+    });
 }
 
 void Runs::Impl::end_job(JobRow& job, const std::string& state, const std::string& error,
@@ -277,6 +297,7 @@ void Runs::Impl::end_job(JobRow& job, const std::string& state, const std::strin
   if (!error.empty()) data.set("why", printable(error));
   step_event(job, std::move(data));
   node.db.after_commit([this, id = job.id] { secrets.forget_job(id); });
+  attempt_known(job.id);
   for (Idle& wait : idle) wait.jobs.erase(job.id);
   const auto over = std::stable_partition(idle.begin(), idle.end(),
                                           [](const Idle& wait) { return !wait.jobs.empty(); });

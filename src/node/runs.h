@@ -45,6 +45,10 @@ class Runs {
   // RUN[/STEP[/ATTEMPT]]: parts left out mean the last failed, else the newest. Others' runs:
   // not_found.
   Result<AttemptId> resolve_attempt(const Caller& caller, const std::string& target);
+  // True where the target's job has no living attempt but may get one: `again` then runs once it has
+  // one, or once the job has ended without; forgotten when the caller drops it.
+  using Again = std::shared_ptr<std::function<void()>>;
+  bool await_attempt(const Caller& caller, const std::string& target, const Again& again);
   bool visible(const Caller& caller, JobId job);
   // Stops every job and service of every run; `done` when no attempt is left.
   void stop_all(std::function<void()> done);

@@ -286,8 +286,10 @@ void Runs::Impl::submit(const Request& request, ResponderPtr responder) {
   auto values = secrets.resolve(run.uid, wanted, body["secrets"]);
   if (!values) return responder->reply_error(values.error());
   submission->secrets = std::move(*values);
-  submission->proxy =
-      body["proxy_environment"].is_object() ? body["proxy_environment"] : Json::object();
+  // For environments alone; a command without a file has none to resolve.
+  submission->proxy = submission->project && body["proxy_environment"].is_object()
+                          ? body["proxy_environment"]
+                          : Json::object();
   submission->models = models.names(run.uid);
   // A home or the whole machine is nobody's project: such a command sees an empty one.
   submission->empty_snapshot =
@@ -326,8 +328,10 @@ void Runs::Impl::snapshot_taken(const std::shared_ptr<Submission>& submission) {
     LOAM_CRASH_POINT("node.submission_committed");
     submission->responder->reply(201, Json::object({{"run", id}}));
     release_pin(std::move(submission->pin));
-    node.loop.post([this, id] { prepare(id); });
+    if (submission->project) node.loop.post([this, id] { prepare(id); });
   });
+  // Nothing to resolve, so that its attempt may be in the same transaction.
+  if (!submission->project) prepare(id);
 }
 
 // Run, jobs and secrets: all or nothing.
@@ -349,7 +353,18 @@ Result<void> Runs::Impl::record_submission(Submission& submission) {
   events.add(run.id, "run", Json::object({{"state", run.state}}));
   if (submission.empty_snapshot)
     note(run.id, "this folder is not taken as a project: /project is empty");
+  tell_what_was_lost(run);
   return {};
+}
+
+// Who comes back after a crash asks for the next run: it begins with what the one before it lost.
+void Runs::Impl::tell_what_was_lost(const RunRow& run) {
+  const auto before = tables.runs("uid=? AND folder=? AND id<? ORDER BY id DESC LIMIT 1",
+                                  {std::int64_t{run.uid}, run.folder, run.id});
+  if (before.empty()) return;
+  for (const Json& event : events.all(before.front().id))
+    if (event["kind"].as_string() == "note" && event["data"]["lost"].as_bool())
+      note(run.id, event["data"]["text"].as_string());
 }
 
 // A terminal in an ended attempt's environment and files: a run of its own over the same snapshot.
