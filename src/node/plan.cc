@@ -333,8 +333,11 @@ Result<void> make_work_folders(const std::string& work, std::uint32_t uid, std::
   // Passable for the user's own opener, listable by nobody.
   LOAM_CHECK(make_folders(work, 0711));
   if (::chmod(work.c_str(), 0711) != 0) return fail_errno(work);
-  for (const char* name : {"/project", "/run", "/output", "/scratch"})
-    LOAM_CHECK(make_owned_folder(work + name, uid, gid));
+  for (const char* name : {"/run", "/output"}) LOAM_CHECK(make_owned_folder(work + name, uid, gid));
+  // The upper layers within are the user's, their names are not: a link in the place of one would
+  // be followed by the kernel as it mounts, with the node's rights.
+  for (const char* name : {"/project", "/scratch"})
+    LOAM_CHECK(make_owned_folder(work + name, ::geteuid(), ::getegid()));
   return {};
 }
 
