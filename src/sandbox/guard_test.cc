@@ -1,6 +1,8 @@
 // One test per guard; each fails when its guard is taken away.
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "base/text.h"
@@ -130,9 +132,67 @@ TEST_F(GuardTest, NumaCallsWork) {
   EXPECT_EQ(ran.output, "get_mempolicy 0\n");
 }
 
-TEST_F(GuardTest, ThirtyTwoBitCallsDoNotExist) {
-  const Ran ran = run(python_spec(kCallPrelude + call_line("x32 getpid", 0x40000000 + SYS_getpid)));
-  EXPECT_EQ(ran.output, "x32 getpid 38\n");
+// int 0x80 has numbers of its own: 20 is getpid there, and writev, which the filter allows, here.
+// A kernel without 32-bit calls ends the process, which is as good.
+TEST_F(GuardTest, CallsOfOtherArchitecturesDoNotExist) {
+  const Ran ran = run(
+      python_spec(std::string(kCallPrelude) + "import mmap, os\n" +
+                  call_line("x32 getpid", 0x40000000 + SYS_getpid) +
+                  "code = mmap.mmap(-1, 4096, prot=7)\n"
+                  "code.write(bytes.fromhex('b814000000cd80c3'))  # mov eax, 20; int 0x80; ret\n"
+                  "address = ctypes.addressof(ctypes.c_char.from_buffer(code))\n"
+                  "getpid = ctypes.CFUNCTYPE(ctypes.c_int)(address)\n"
+                  "child = os.fork()\n"
+                  "if child == 0: os._exit(0 if getpid() == -38 else 1)\n"
+                  "status = os.waitpid(child, 0)[1]\n"
+                  "print(status in (0, 11), status)\n"));
+  EXPECT_EQ(ran.output.substr(0, 19), "x32 getpid 38\nTrue ") << ran.output;
+}
+
+TEST_F(GuardTest, OnlyOrdinaryPersonalities) {
+  // Asking, the two of Linux; then no address randomization, and READ_IMPLIES_EXEC, also behind a
+  // high half that the kernel does not read.
+  const Ran ran = run(python_spec(
+      std::string(kCallPrelude) + call_line("ask", SYS_personality, "0xffffffff") +
+      call_line("linux", SYS_personality, "0") + call_line("fixed", SYS_personality, "0x40000") +
+      call_line("exec", SYS_personality, "0x400000") +
+      call_line("high", SYS_personality, "0x100040000")));
+  EXPECT_EQ(ran.output, "ask 0\nlinux 0\nfixed 1\nexec 1\nhigh 1\n");
+}
+
+TEST_F(GuardTest, NamespacesAreTheSandboxsOwn) {
+  const auto links = [](const std::string& names) {
+    return "for n in " + names + "; do readlink /proc/self/ns/$n; done";
+  };
+  const auto host = run_collect({.argv = {"/bin/sh", "-c", links("mnt pid ipc uts net")}});
+  ASSERT_TRUE(host.has_value());
+  Spec spec = shell_spec(links("mnt pid ipc uts net"));
+  spec.own_network = true;
+  const auto inside = split(run(spec).output, '\n'), outside = split(host->standard_output, '\n');
+  ASSERT_EQ(inside.size(), 6u);
+  ASSERT_EQ(outside.size(), 6u);
+  for (std::size_t i = 0; i < 5; ++i) EXPECT_NE(inside[i], outside[i]);
+}
+
+// The keeper's inheritable set survives a change of ids, and would be the job's.
+TEST_F(GuardTest, NoCapabilityOfTheKeeperIsInherited) {
+  auto words = make_pipe();
+  ASSERT_TRUE(words.has_value());
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    __user_cap_data_struct data[2]{};
+    bool set = ::syscall(SYS_capget, &header, data) == 0;
+    for (auto& half : data) half.inheritable = half.permitted;
+    set = set && ::syscall(SYS_capset, &header, data) == 0 &&
+          ::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_ADMIN, 0, 0) == 0;
+    const Ran ran = run(shell_spec("grep ^Cap /proc/self/status | cut -f2 | sort -u"));
+    (void)write_full(words->write_end.get(), set ? ran.output : "not set");
+    ::_exit(0);
+  }
+  words->write_end.reset();
+  EXPECT_EQ(read_fd(words->read_end.get()).value(), "0000000000000000\n");
+  ASSERT_EQ(::waitpid(pid, nullptr, 0), pid);
 }
 
 TEST_F(GuardTest, InitCannotBeTracedReadOrKilled) {
@@ -161,14 +221,21 @@ TEST_F(GuardTest, KernelSettingsAreReadOnly) {
   const Ran ran = run(shell_spec(
       "for f in /proc/sys/kernel/core_pattern /proc/sys/vm/drop_caches /sys/power/state; do "
       "[ -w $f ] && echo $f; done; "
-      "grep -E ' (/proc/sys|/sys|/proc/irq) ' /proc/mounts | cut -d' ' -f2,4 | cut -c1-14"));
-  EXPECT_EQ(ran.output, "/sys ro,nosuid\n/proc/irq ro,n\n/proc/sys ro,n\n");
+      "for p in /sys /proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger; do "
+      "if [ -e $p ]; then grep -q \" $p [a-z0-9]* ro,\" /proc/mounts && echo ok || echo $p; fi; "
+      "done | sort -u"));
+  EXPECT_EQ(ran.output, "ok\n");
 }
 
 TEST_F(GuardTest, PathsThatTellOfTheHostAreEmpty) {
+  // Where this kernel has them: a mount of their own, and nothing in it.
   const Ran ran = run(shell_spec(
-      "cat /proc/kcore /proc/keys /proc/timer_list 2>/dev/null | wc -c; ls -A /sys/firmware"));
-  EXPECT_EQ(ran.output, "0\n");
+      "for p in /proc/acpi /proc/asound /proc/interrupts /proc/kcore /proc/keys "
+      "/proc/latency_stats /proc/sched_debug /proc/scsi /proc/timer_list /proc/timer_stats "
+      "/sys/firmware /sys/devices/virtual/powercap; do [ -e $p ] || continue; "
+      "grep -q \" $p tmpfs ro,\" /proc/mounts || echo open $p; "
+      "if [ -d $p ]; then ls -A $p; else cat $p; fi; done; echo done"));
+  EXPECT_EQ(ran.output, "done\n");
 }
 
 TEST_F(GuardTest, DevicesAreTheHarmlessOnesAlone) {
@@ -205,6 +272,28 @@ TEST_F(GuardTest, DeviceProgramClosesWhatTheMountsLeftOpen) {
   EXPECT_EQ(status, 0);
 }
 
+// From inside a job. access() asks for the device as open() does, but not for the mount's nodev,
+// which would hide what the program does.
+TEST_F(GuardTest, DeviceProgramBindsTheJobItself) {
+  make_group({});
+  const std::string data = make_folder("data", kTestId);
+  for (const auto& [name, number] : {std::pair("kmsg", 0x10b), std::pair("null", 0x103)}) {
+    ASSERT_EQ(::mknod((data + "/" + name).c_str(), S_IFCHR | 0666, static_cast<dev_t>(number)), 0);
+    ASSERT_EQ(::chmod((data + "/" + name).c_str(), 0666), 0);
+  }
+  Spec spec =
+      python_spec(std::string(kCallPrelude) +
+                  "for name in (b'/data/kmsg', b'/data/null', b'/host/kmsg'):\n"
+                  "  ctypes.set_errno(0)\n"
+                  "  print(name.decode(), ctypes.get_errno() if libc.access(name, 4) else 0)\n");
+  spec.binds = {{.from = data, .to = "/data"}, {.from = "/dev", .to = "/host"}};
+  const Ran open = run(spec);
+  EXPECT_EQ(open.output.substr(0, 26), "/data/kmsg 0\n/data/null 0\n") << open.report;
+  spec.cgroup = cgroup_;
+  const Ran closed = run(spec);
+  EXPECT_EQ(closed.output, "/data/kmsg 1\n/data/null 0\n/host/kmsg 1\n") << closed.report;
+}
+
 TEST_F(GuardTest, ProcessesAreLimited) {
   make_group({.processes_max = 10});
   Spec spec = python_spec(
@@ -230,14 +319,18 @@ TEST_F(GuardTest, MemoryIsLimitedAndTheKillIsCounted) {
   EXPECT_GE(read_memory(cgroup_).oom_kills, 1u);
 }
 
+// By the kernel's own count: how much a busy machine gives a process says nothing.
 TEST_F(GuardTest, CpuIsLimited) {
   make_group({.cpu_milli = 100});
-  Spec spec = python_spec(
-      "import time\nstart = time.process_time()\nend = time.monotonic() + 1\n"
-      "while time.monotonic() < end: pass\n"
-      "print(time.process_time() - start < 0.6)\n");
+  Spec spec = python_spec("import time\nwhile time.process_time() < 0.1: pass\n");
   spec.cgroup = cgroup_;
-  EXPECT_EQ(run(spec).output, "True\n");
+  EXPECT_TRUE(run(spec).started());
+  std::string counts = read_file(cgroup_.v2 + "/cpu.stat").value_or("");
+  for (const auto& [controller, folder] : cgroup_.v1)
+    if (controller == "cpu") counts = read_file(folder + "/cpu.stat").value_or("");
+  const auto at = counts.find("nr_throttled ");
+  ASSERT_NE(at, std::string::npos) << counts;
+  EXPECT_GT(std::stoul(counts.substr(at + 13)), 0u) << counts;
 }
 
 TEST_F(GuardTest, FilesInMemoryEndInNoSpaceNotInAKill) {
@@ -275,101 +368,6 @@ TEST_F(GuardTest, MasksHide) {
   Spec masked = shell_spec("ls -A /var/lib /etc/hostname; cat /etc/hostname | wc -c");
   masked.masks = {"/var/lib", "/etc/hostname", "/no/such/path"};
   EXPECT_EQ(run(masked).output, "/etc/hostname\n\n/var/lib:\n0\n");
-}
-
-TEST_F(GuardTest, NothingOfTheKeeperIsInherited) {
-  const Fd leaked(::open("/", O_RDONLY | O_DIRECTORY));  // not CLOEXEC, as a careless keeper's
-  ASSERT_TRUE(leaked.valid());
-  const Ran ran = run(shell_spec("exec ls /proc/self/fd"));
-  EXPECT_EQ(ran.output, "0\n1\n2\n3\n");  // 3: ls reading the folder
-  const Ran environment =
-      run(shell_spec("exec cat /proc/self/environ | tr '\\0' '\\n' | grep -v -E '^(PATH|PWD)='"));
-  EXPECT_EQ(environment.output, "");
-}
-
-TEST_F(GuardTest, TheKeepersProgramCannotBeOverwritten) {
-  // CVE-2019-5736: through /proc/PID/exe of a process that runs the keeper's own file.
-  const Ran ran =
-      run(python_spec("import os\n"
-                      "for pid in ('1', 'self'):\n"
-                      "  for mode in (os.O_WRONLY, os.O_RDONLY):\n"
-                      "    try: print(pid, os.open('/proc/%s/exe' % pid, mode) >= 0, mode)\n"
-                      "    except OSError as e: print(pid, e.errno)\n"));
-  EXPECT_EQ(ran.output.substr(0, 10), "1 13\n1 13\n") << ran.output;
-}
-
-TEST_F(GuardTest, OrphansDieWithTheUsersProcess) {
-  auto sandbox = start_sandbox(shell_spec("setsid sleep 1000 & setsid sleep 1000 & true"));
-  ASSERT_TRUE(sandbox.has_value()) << sandbox.error().text;
-  const ControlPacket go{.kind = Control::go};
-  ASSERT_EQ(::send(sandbox->control.get(), &go, sizeof go, 0), static_cast<ssize_t>(sizeof go));
-  ASSERT_TRUE(sandbox->init.wait().has_value());
-  EXPECT_FALSE(pid_namespace_populated(sandbox->pid_namespace));
-}
-
-TEST_F(GuardTest, EverythingDiesWithTheKeeper) {
-  int ends[2];
-  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
-  const pid_t keeper = ::fork();
-  if (keeper == 0) {
-    auto sandbox = start_sandbox(shell_spec("setsid sleep 1000 & exec sleep 1000"));
-    const ControlPacket go{.kind = Control::go};
-    (void)!::send(sandbox->control.get(), &go, sizeof go, 0);
-    (void)read_fd(sandbox->report.get());
-    (void)!::write(ends[1], &sandbox->pid_namespace, sizeof sandbox->pid_namespace);
-    for (;;) ::pause();
-  }
-  std::uint64_t inode = 0;
-  ASSERT_EQ(::read(ends[0], &inode, sizeof inode), static_cast<ssize_t>(sizeof inode));
-  EXPECT_TRUE(pid_namespace_populated(inode));
-  ::kill(keeper, SIGKILL);
-  ASSERT_EQ(::waitpid(keeper, nullptr, 0), keeper);
-  for (int tries = 0; tries < 500 && pid_namespace_populated(inode); ++tries) ::usleep(10'000);
-  EXPECT_FALSE(pid_namespace_populated(inode));
-}
-
-// The value is made by another process: init is a fork of this one, whose memory must not hold it
-// either.
-TEST_F(GuardTest, SecretsReachTheUsersProcessAlone) {
-  const std::string file = folder_ + "/secrets";
-  const auto made = run_collect(
-      {.argv = {
-           "/bin/sh", "-c",
-           "umask 077; echo \"{\\\"TOKEN\\\":\\\"$(cat /proc/sys/kernel/random/uuid)\\\"}\" > " +
-               file}});
-  ASSERT_TRUE(made.has_value() && made->ok());
-  Spec spec = shell_spec("exec sleep 1000");
-  spec.secrets_file = file;
-  auto sandbox = start_sandbox(spec);
-  ASSERT_TRUE(sandbox.has_value()) << sandbox.error().text;
-  const ControlPacket go{.kind = Control::go};
-  ASSERT_EQ(::send(sandbox->control.get(), &go, sizeof go, 0), static_cast<ssize_t>(sizeof go));
-  ASSERT_EQ(read_fd(sandbox->report.get()).value(), std::string(1, kStartedMark));
-  const auto found = run_collect({.argv = {"/usr/bin/python3", "-c", R"(
-import json, os, sys
-needle = json.load(open(sys.argv[1]))['TOKEN'].encode()
-def hits(pid):
-  count = 0
-  with open('/proc/%s/mem' % pid, 'rb', 0) as memory:
-    for line in open('/proc/%s/maps' % pid):
-      low, high = (int(x, 16) for x in line.split()[0].split('-'))
-      if '[v' in line or line.split()[1][0] != 'r': continue
-      memory.seek(low)
-      count += memory.read(high - low).count(needle)
-  return count
-init = sys.argv[2]
-user = open('/proc/%s/task/%s/children' % (init, init)).read().split()[0]
-print(hits(init), hits(user) > 0, hits(os.getppid()))
-)",
-                                           file, std::to_string(sandbox->init.pid())}});
-  ASSERT_TRUE(found.has_value());
-  EXPECT_EQ(found->standard_output, "0 True 0\n") << found->standard_error;
-}
-
-TEST_F(GuardTest, SecretsAreInTheEnvironment) {
-  Spec spec = shell_spec("echo $TOKEN; cat /proc/1/environ 2>&1 | grep -c s3cr3t");
-  spec.secrets_file = write("secrets", R"({"TOKEN":"s3cr3t-value"})", 0600);
-  EXPECT_EQ(run(spec).output, "s3cr3t-value\n0\n");
 }
 
 }  // namespace

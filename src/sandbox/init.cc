@@ -125,8 +125,9 @@ Result<void> place_streams(const InitParts& parts, int terminal) {
   return {};
 }
 
+// The exec resets what is caught; only what the keeper ignores would stay so.
 void reset_signals() {
-  for (int number = 1; number < NSIG; ++number) ::signal(number, SIG_DFL);
+  for (const int number : {SIGPIPE, SIGHUP, SIGINT}) ::signal(number, SIG_DFL);
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);

@@ -56,6 +56,14 @@ Result<void> set_attributes(int mount_fd, const MountOptions& options) {
   return {};
 }
 
+Result<Fd> open_tree(int folder_fd, const std::string& path, bool recursive) {
+  const unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_NO_AUTOMOUNT |
+                         (recursive ? AT_RECURSIVE : 0);
+  Fd tree(static_cast<int>(::syscall(SYS_open_tree, folder_fd, path.c_str(), flags)));
+  if (!tree) return fail_errno("open_tree " + path);
+  return tree;
+}
+
 Result<void> configure(int filesystem, const Parameters& parameters) {
   for (const auto& [key, value] : parameters) {
     const bool flag = value.empty();
@@ -96,6 +104,14 @@ std::string parent_of(const std::string& path) {
   return slash == std::string::npos || slash == 0 ? "/" : path.substr(0, slash);
 }
 
+// The usual case: the folder around it is there, and it is none of the tree's links.
+bool make_folder_in_root(int root, const std::string& path) {
+  const Fd parent(open_at(root, parent_of(path).c_str(), O_PATH | O_DIRECTORY));
+  const std::string name = path.substr(path.rfind('/') + 1);
+  return parent && !name.empty() && name != "." && name != ".." &&
+         ::mkdirat(parent.get(), name.c_str(), 0755) == 0;
+}
+
 // Where a link to nothing points (resolv.conf into an empty /run), as a path below root without
 // "..".
 Result<std::string> follow_dangling(int root, const std::string& path) {
@@ -121,12 +137,24 @@ Result<std::string> follow_dangling(int root, const std::string& path) {
 }  // namespace
 
 Result<Fd> clone_tree(int folder_fd, const std::string& path, const MountOptions& options) {
-  const unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_NO_AUTOMOUNT |
-                         (options.recursive ? AT_RECURSIVE : 0);
-  Fd tree(static_cast<int>(::syscall(SYS_open_tree, folder_fd, path.c_str(), flags)));
-  if (!tree) return fail_errno("open_tree " + path);
+  Fd tree = LOAM_TRY(open_tree(folder_fd, path, options.recursive));
   LOAM_CHECK(set_attributes(tree.get(), options));
   return tree;
+}
+
+Result<Fd> copy_tree(int folder_fd, const std::string& path) {
+  return open_tree(folder_fd, path, true);
+}
+
+Result<void> make_read_only_below(const std::string& path) {
+  mount_attr all{};
+  all.attr_set = attributes({.read_only = true});
+  mount_attr own{};
+  own.attr_clr = MOUNT_ATTR_RDONLY;
+  if (::syscall(SYS_mount_setattr, AT_FDCWD, path.c_str(), AT_RECURSIVE, &all, sizeof all) != 0 ||
+      ::syscall(SYS_mount_setattr, AT_FDCWD, path.c_str(), 0, &own, sizeof own) != 0)
+    return fail_errno("mount_setattr " + path);
+  return {};
 }
 
 Result<Fd> new_filesystem(const char* type, const Parameters& parameters,
@@ -197,11 +225,13 @@ Result<Fd> make_in_root(int root, const std::string& path, TargetKind kind) {
   Fd existing(open_at(root, path.c_str(), O_PATH));
   if (!existing) {
     if (errno != ENOENT) return fail_errno(path);
-    const std::string place = LOAM_TRY(follow_dangling(root, path));
-    LOAM_CHECK(make_folders_in_root(root, kind == TargetKind::folder ? place : parent_of(place)));
-    if (kind == TargetKind::file)
-      if (const Fd made(open_at(root, place.c_str(), O_CREAT | O_WRONLY, 0644)); !made)
-        return fail_errno("make " + path);
+    if (kind != TargetKind::folder || !make_folder_in_root(root, path)) {
+      const std::string place = LOAM_TRY(follow_dangling(root, path));
+      LOAM_CHECK(make_folders_in_root(root, kind == TargetKind::folder ? place : parent_of(place)));
+      if (kind == TargetKind::file)
+        if (const Fd made(open_at(root, place.c_str(), O_CREAT | O_WRONLY, 0644)); !made)
+          return fail_errno("make " + path);
+    }
     existing = Fd(open_at(root, path.c_str(), O_PATH));
     if (!existing) return fail_errno(path);
   }

@@ -31,6 +31,12 @@ struct MountOptions {
 // A detached copy of the mount at folder_fd/path ("" : folder_fd itself). Always nosuid.
 Result<Fd> clone_tree(int folder_fd, const std::string& path, const MountOptions& options);
 
+// The same with the attributes that the mount has already.
+Result<Fd> copy_tree(int folder_fd, const std::string& path);
+// Everything mounted below the mount at `path`: read-only, nosuid, nodev. That mount stays
+// writable.
+Result<void> make_read_only_below(const std::string& path);
+
 using Parameters = std::vector<std::pair<std::string, std::string>>;  // key, value; "" : a flag
 // A detached new filesystem, nosuid and nodev unless `options` say otherwise.
 Result<Fd> new_filesystem(const char* type, const Parameters& parameters,

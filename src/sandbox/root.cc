@@ -1,5 +1,6 @@
 #include "sandbox/root.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <net/if.h>
@@ -13,17 +14,22 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <memory>
 
 #include "base/files.h"
 
 namespace loam::sandbox {
 namespace {
 
-constexpr std::array<std::string_view, 6> kMadeEntries{"proc", "sys", "dev",
-                                                       "tmp",  "run", "lost+found"};
+constexpr std::array<std::string_view, 5> kMadeEntries{"proc", "sys", "dev", "tmp", "run"};
 
 Result<void> make_file(const std::string& path) {
-  const Fd made = LOAM_TRY(open_file(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644));
+  if (::mknod(path.c_str(), S_IFREG | 0644, 0) != 0) return fail_errno("make " + path);
+  return {};
+}
+
+Result<void> make_folder(const std::string& path) {
+  if (::mkdir(path.c_str(), 0755) != 0) return fail_errno("mkdir " + path);
   return {};
 }
 
@@ -36,13 +42,31 @@ Result<void> copy_symlink(const std::string& from, const std::string& to) {
 }
 
 Result<void> bind_entry(const std::string& from, const std::string& to, bool folder) {
-  const Fd tree = LOAM_TRY(clone_tree(AT_FDCWD, from, {.read_only = true}));
-  if (folder) {
-    if (::mkdir(to.c_str(), 0755) != 0) return fail_errno("mkdir " + to);
-  } else {
-    LOAM_CHECK(make_file(to));
-  }
+  const Fd tree = LOAM_TRY(copy_tree(AT_FDCWD, from));
+  LOAM_CHECK(folder ? make_folder(to) : make_file(to));
   return attach(tree.get(), to);
+}
+
+struct Entry {
+  std::string name;
+  unsigned char type;  // DT_…
+};
+
+Result<std::vector<Entry>> top_entries() {
+  const std::unique_ptr<DIR, int (*)(DIR*)> top(::opendir("/"), ::closedir);
+  if (!top) return fail_errno("/");
+  std::vector<Entry> entries;
+  while (const dirent* found = ::readdir(top.get())) {
+    Entry entry{found->d_name, found->d_type};
+    if (entry.name == "." || entry.name == ".." || entry.name == "lost+found") continue;
+    struct stat status {};
+    if (entry.type == DT_UNKNOWN) {  // a filesystem that does not tell
+      if (::lstat(("/" + entry.name).c_str(), &status) != 0) return fail_errno("/" + entry.name);
+      entry.type = static_cast<unsigned char>(IFTODT(status.st_mode));
+    }
+    entries.push_back(std::move(entry));
+  }
+  return entries;
 }
 
 struct Device {
@@ -57,17 +81,22 @@ constexpr std::array<Device, 6> kDevices{{{"null", 1, 3},
                                           {"urandom", 1, 9},
                                           {"tty", 5, 0}}};
 
-Result<void> make_device(const std::string& path, const Device& device) {
-  if (::mknod(path.c_str(), S_IFCHR | 0666, makedev(device.major_number, device.minor_number)) ==
-      0) {
-    if (::chmod(path.c_str(), 0666) != 0) return fail_errno("chmod " + path);
-    // A filesystem of another user namespace makes nodes that no one may open: then the host's is
-    // bound.
-    if (const Fd usable(::open(path.c_str(), O_RDONLY | O_NOCTTY | O_CLOEXEC));
-        usable || errno == ENXIO)
-      return {};
-    (void)::unlink(path.c_str());
-  }
+bool make_node(const std::string& path, const Device& device) {
+  const dev_t number = makedev(device.major_number, device.minor_number);
+  return ::mknod(path.c_str(), S_IFCHR | 0666, number) == 0;
+}
+
+// A filesystem of another user namespace makes nodes that no one may open: then the host's are
+// bound.
+bool makes_usable_nodes(const std::string& folder) {
+  const std::string path = folder + "/null";
+  if (!make_node(path, kDevices[0])) return false;
+  const Fd usable(::open(path.c_str(), O_RDONLY | O_NOCTTY | O_CLOEXEC));
+  if (!usable) (void)::unlink(path.c_str());
+  return usable.valid();
+}
+
+Result<void> bind_device(const std::string& path, const Device& device) {
   LOAM_CHECK(make_file(path));
   const Fd tree =
       LOAM_TRY(clone_tree(AT_FDCWD, std::string("/dev/") + device.name, {.devices = true}));
@@ -86,21 +115,30 @@ const std::vector<std::string> kReadOnlyPaths{
 };
 
 Result<void> fill_host_root(const std::string& folder) {
-  for (const std::string& name : LOAM_TRY(list_folder("/"))) {
-    const std::string from = "/" + name;
+  for (const std::string_view name : kMadeEntries)
+    LOAM_CHECK(make_folder(folder + "/" + std::string(name)));
+  for (const Entry& entry : LOAM_TRY(top_entries())) {
+    const std::string from = "/" + entry.name;
     const std::string to = folder + from;
-    if (std::find(kMadeEntries.begin(), kMadeEntries.end(), name) != kMadeEntries.end()) continue;
-    struct stat status {};
-    if (::lstat(from.c_str(), &status) != 0) return fail_errno(from);
-    if (S_ISLNK(status.st_mode)) LOAM_CHECK(copy_symlink(from, to));
-    if (S_ISDIR(status.st_mode) || S_ISREG(status.st_mode))
-      LOAM_CHECK(bind_entry(from, to, S_ISDIR(status.st_mode)));
+    if (std::find(kMadeEntries.begin(), kMadeEntries.end(), entry.name) != kMadeEntries.end())
+      continue;
+    if (entry.type == DT_LNK) LOAM_CHECK(copy_symlink(from, to));
+    if (entry.type == DT_DIR || entry.type == DT_REG)
+      LOAM_CHECK(bind_entry(from, to, entry.type == DT_DIR));
   }
-  return {};
+  return make_read_only_below(folder);  // all at once, and nothing of it is in a job's sight yet
 }
 
 Result<void> fill_dev(const std::string& folder) {
-  for (const Device& device : kDevices) LOAM_CHECK(make_device(folder + "/" + device.name, device));
+  const mode_t before = ::umask(0);  // 0666 is meant
+  const bool own_nodes = makes_usable_nodes(folder);
+  for (const Device& device : kDevices) {
+    const std::string path = folder + "/" + device.name;
+    if (!own_nodes) LOAM_CHECK(bind_device(path, device));
+    if (own_nodes && &device != &kDevices[0] && !make_node(path, device))
+      return fail_errno("mknod " + path);
+  }
+  ::umask(before);
   constexpr std::array<std::pair<const char*, const char*>, 5> kLinks{
       {{"/fd", "/proc/self/fd"},
        {"/stdin", "/proc/self/fd/0"},

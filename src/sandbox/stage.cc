@@ -22,7 +22,6 @@ constexpr std::uint64_t kSmallTmpfsBytes = 16u << 20;
 
 Result<void> make_folder(const std::string& path, mode_t mode, const Ids* owner = nullptr) {
   if (::mkdir(path.c_str(), mode) != 0) return fail_errno("mkdir " + path);
-  if (::chmod(path.c_str(), mode) != 0) return fail_errno("chmod " + path);
   if (owner != nullptr && ::chown(path.c_str(), owner->uid, owner->gid) != 0)
     return fail_errno("chown " + path);
   return {};
@@ -37,7 +36,7 @@ Result<void> make_upper(const std::string& folder, const Ids& ids) {
       if (errno == EEXIST) continue;
       return fail_errno("mkdir " + path);
     }
-    if (::chmod(path.c_str(), 0755) != 0) return fail_errno("chmod " + path);   // whatever the umask
+    if (::chmod(path.c_str(), 0755) != 0) return fail_errno("chmod " + path);  // whatever the umask
     if (::lchown(path.c_str(), ids.uid, ids.gid) != 0) return fail_errno("chown " + path);
   }
   return {};
@@ -104,7 +103,12 @@ Result<void> mount_root(const Spec& spec, const Sources& sources) {
   if (spec.root_tree.empty()) {
     const Fd root = LOAM_TRY(new_tmpfs(kSmallTmpfsBytes, 0755));
     LOAM_CHECK(attach(root.get(), "root"));
-    return fill_host_root("root");
+    LOAM_CHECK(fill_host_root("root"));
+    // Where most mounts go; a host's own folder of that name lies below.
+    for (const char* path : {"root/loam", "root/project"})
+      if (::mkdir(path, 0755) != 0 && errno != EEXIST)
+        return fail_errno(std::string("mkdir ") + path);
+    return {};
   }
   LOAM_CHECK(attach(sources.root_tree.get(), "lower"));
   std::string upper = ".";
@@ -131,11 +135,10 @@ Result<void> mount_dev(const Spec& spec, int root) {
   return attach(dev.get(), target.get());
 }
 
-Result<void> bind_to(int root, const std::string& from, const std::string& to,
-                     const MountOptions& options = {}) {
-  const Fd tree = LOAM_TRY(clone_tree(AT_FDCWD, from, options));
-  const TargetKind kind = LOAM_TRY(kind_of(tree.get()));
-  const auto target = make_in_root(root, to, kind);
+// A folder of the stage, with the stage's nosuid and nodev.
+Result<void> bind_to(int root, const std::string& from, const std::string& to) {
+  const Fd tree = LOAM_TRY(copy_tree(AT_FDCWD, from));
+  const auto target = make_in_root(root, to, TargetKind::folder);
   if (!target) return in_context("mount at " + to, target.error());
   return attach(tree.get(), target->get());
 }
@@ -250,7 +253,7 @@ Result<Sources> open_sources(const Spec& spec) {
 }
 
 Result<void> mount_stage(const Spec& spec, const Sources& sources) {
-  ::umask(022);
+  ::umask(0);  // modes are as they are written
   LOAM_CHECK(make_private());
   // A new proc is granted only while the old one is in sight (mount_namespaces(7)).
   const Fd proc = LOAM_TRY(new_filesystem("proc", {}));
@@ -269,6 +272,7 @@ Result<void> mount_stage(const Spec& spec, const Sources& sources) {
   LOAM_CHECK(mount_project(spec, sources, root.get()));
   LOAM_CHECK(mount_binds(spec, sources, root.get()));
   LOAM_CHECK(mount_kernel_views(proc.get(), sys.get(), root.get()));
+  ::umask(022);
   return change_root("root");
 }
 

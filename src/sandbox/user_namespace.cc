@@ -1,7 +1,7 @@
 #include "sandbox/user_namespace.h"
 
 #include <fcntl.h>
-#include <sched.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -29,24 +29,21 @@ Result<void> write_map(const std::string& path, const std::vector<IdMapLine>& li
   return {};
 }
 
-// The child only holds the namespace open; fork and not clone3, so that threads of the caller do no
-// harm.
-pid_t fork_into_namespace(const Pipe& ready) {
-  const pid_t pid = ::fork();
-  if (pid != 0) return pid;
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  const char mark = ::unshare(CLONE_NEWUSER) == 0 ? '1' : static_cast<char>(errno);
-  (void)!::write(ready.write_end.get(), &mark, 1);
+// The child only holds the namespace open. It is born in it, so that nobody waits for it to run.
+Result<pid_t> clone_into_namespace() {
+  clone_args arguments{};
+  arguments.flags = CLONE_NEWUSER;
+  arguments.exit_signal = SIGCHLD;
+  const long pid = ::syscall(SYS_clone3, &arguments, sizeof arguments);
+  if (pid < 0) return fail_errno("make a user namespace");
+  if (pid > 0) return static_cast<pid_t>(pid);
+  // System calls only: a thread of the caller may have held any lock.
+  ::syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   for (;;) ::pause();
 }
 
-Result<Fd> take_namespace(pid_t pid, Pipe& ready, const std::vector<IdMapLine>& uids,
+Result<Fd> take_namespace(pid_t pid, const std::vector<IdMapLine>& uids,
                           const std::vector<IdMapLine>& gids) {
-  char mark = 0;
-  ready.write_end.reset();
-  const auto got =
-      LOAM_TRY(read_full(ready.read_end.get(), std::as_writable_bytes(std::span(&mark, 1))));
-  if (got != 1 || mark != '1') return fail_errno("make a user namespace", got == 1 ? mark : EIO);
   const std::string folder = "/proc/" + std::to_string(pid);
   LOAM_CHECK(write_map(folder + "/uid_map", uids));
   LOAM_CHECK(write_map(folder + "/gid_map", gids));
@@ -57,10 +54,8 @@ Result<Fd> take_namespace(pid_t pid, Pipe& ready, const std::vector<IdMapLine>& 
 
 Result<Fd> make_user_namespace(const std::vector<IdMapLine>& uids,
                                const std::vector<IdMapLine>& gids) {
-  Pipe ready = LOAM_TRY(make_pipe());
-  const pid_t pid = fork_into_namespace(ready);
-  if (pid < 0) return fail_errno("fork");
-  auto made = take_namespace(pid, ready, uids, gids);
+  const pid_t pid = LOAM_TRY(clone_into_namespace());
+  auto made = take_namespace(pid, uids, gids);
   ::kill(pid, SIGKILL);
   while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
   }

@@ -121,14 +121,15 @@ void Clients::receive(Client& client, const Handler& handler) {
     const auto frame = client.reader.next();
     if (!frame) client.gone = true;
     if (!frame || !*frame) return;
-    client.sent_input = client.sent_input || (**frame).type == api::AttachFrame::input;
     handler(**frame);
   }
 }
 
 void Clients::remove_gone() {
-  for (const Client& client : clients_) hung_up_ = hung_up_ || (client.gone && client.sent_input);
+  const auto live = [](const Client& client) { return !client.cursor; };
+  const bool had_live = std::any_of(clients_.begin(), clients_.end(), live);
   std::erase_if(clients_, [](const Client& client) { return client.gone; });
+  if (had_live && std::none_of(clients_.begin(), clients_.end(), live)) hung_up_ = true;
 }
 
 }  // namespace loam::shim

@@ -38,7 +38,7 @@ class Clients {
   std::size_t poll_count() const { return clients_.size(); }
   void handle(const pollfd* polls, const Handler& handler);
   void feed_viewers();  // after output, or when there is room
-  bool take_hang_up();  // whether a client that had sent input has gone since the last call
+  bool take_hang_up();  // whether the last live client has gone since the last call
 
  private:
   struct Client {
@@ -46,7 +46,6 @@ class Clients {
     api::FrameReader reader;
     std::string outgoing;
     std::optional<LogCursor> cursor;
-    bool sent_input = false;
     bool finishing = false;
     bool gone = false;
   };

@@ -30,6 +30,7 @@ void JobStreams::take_pipes(sandbox::Sandbox& sandbox) {
 
 void JobStreams::take_terminal(Fd master) {
   terminal_ = true;
+  if (hung_up_) return;
   output_ = std::move(master);
   make_nonblocking(output_);
   apply_size();
@@ -50,6 +51,14 @@ void JobStreams::end_input() {
   if (terminal_) return;
   input_ends_ = true;
   write_input();
+}
+
+void JobStreams::hang_up(const Sink& sink) {
+  hung_up_ = true;
+  pending_input_.clear();
+  if (!terminal_) return;
+  drain(sink);
+  output_.reset();
 }
 
 bool JobStreams::takes_input() const { return pending_input_.size() < kPendingInputBytesMax; }

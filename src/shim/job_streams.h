@@ -23,6 +23,8 @@ class JobStreams {
 
   void add_input(std::string_view bytes);  // "" : the end of input
   void end_input();
+  // The terminal is taken away: its session hears SIGHUP, reading and writing end.
+  void hang_up(const Sink& sink);
   bool takes_input() const;  // there is room for more
   void resize(unsigned columns, unsigned rows);
   // The terminal's foreground process group, 0 where there is none.
@@ -41,6 +43,7 @@ class JobStreams {
   std::uint16_t columns_ = 0, rows_ = 0;
   bool terminal_ = false;
   bool input_ends_ = false;
+  bool hung_up_ = false;
   Fd input_, output_, error_;  // a terminal: output_ is the master
   std::string pending_input_;
 };

@@ -113,9 +113,9 @@ void Keeper::handle_events(const std::vector<pollfd>& polls) {
   // again.
   if (clients_.poll_count() == client_count) {
     clients_.handle(clients_at, [this](const api::Frame& frame) { on_frame(frame); });
-    if (clients_.take_hang_up()) streams_.end_input();
   }
   link_.handle(at, [this](const Json& packet, Fd fd) { on_packet(packet, std::move(fd)); });
+  if (clients_.take_hang_up()) on_hang_up();
   if (own[0].revents != 0) on_report();
   if (own[1].revents != 0) on_control();
   if (own[3].revents != 0) {
@@ -129,8 +129,10 @@ void Keeper::handle_events(const std::vector<pollfd>& polls) {
 void Keeper::on_timer(Timer timer) {
   switch (timer) {
     case Timer::client:
-      if (state_ == State::waiting_for_client) go();
-      return;
+      if (state_ != State::waiting_for_client) return;
+      // Nobody came for a terminal: nobody can rejoin it later either.
+      if (plan_.terminal && plan_.standard_input && !clients_.any()) return on_hang_up();
+      return go();
     case Timer::time_limit:
       return stop(api::Outcome::timed_out);
     case Timer::grace:
@@ -255,6 +257,20 @@ void Keeper::on_output(api::AttachFrame type, std::string_view bytes) {
     clients_.send_live(type, bytes);
   else
     clients_.feed_viewers();
+}
+
+// The last client has gone. Nobody can join a terminal again: it is hung up, and who stays all the
+// same is killed after the grace. Without a terminal only the input ends.
+void Keeper::on_hang_up() {
+  if (state_ == State::ended) return;
+  if (!plan_.terminal) return streams_.end_input();
+  streams_.hang_up(
+      [this](api::AttachFrame type, std::string_view bytes) { on_output(type, bytes); });
+  if (state_ != State::running && state_ != State::starting) return stop(api::Outcome::cancelled);
+  if (stopped_) return;
+  stopped_ = api::Outcome::cancelled;
+  disarm(Timer::time_limit);
+  arm(Timer::grace, std::max<std::int64_t>(plan_.grace_ms, 0));
 }
 
 // A terminal's foreground job, else the group that the user's process leads.

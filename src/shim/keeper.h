@@ -44,6 +44,7 @@ class Keeper {
   void on_packet(const Json& packet, Fd descriptor);
   void on_frame(const api::Frame& frame);
   void on_output(api::AttachFrame type, std::string_view bytes);
+  void on_hang_up();
   void on_init_end();
   void check_memory();
 

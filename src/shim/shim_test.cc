@@ -162,6 +162,59 @@ TEST_F(ShimTest, LockIsHeldByTheShimAlone) {
   EXPECT_TRUE(lock_is_free()) << "a process of the job holds it";
 }
 
+// What the starter handed over goes no further, whatever the shim should execute one day.
+TEST_F(ShimTest, DescriptorsOfTheStarterAreMarked) {
+  Node node = start("echo ready; exec sleep 1000");
+  await_output("ready");
+  const std::string process = "/proc/" + std::to_string(shim_);
+  const auto names = list_folder(process + "/fd");
+  ASSERT_TRUE(names.has_value());
+  bool seen = false;
+  for (const std::string& name : *names) {
+    char target[256] = {};
+    (void)!::readlink((process + "/fd/" + name).c_str(), target, sizeof target - 1);
+    if (plan_.folder + "/lock" != target) continue;
+    seen = true;
+    const std::string info = read_file(process + "/fdinfo/" + name).value();
+    const auto at = info.find("flags:\t");
+    ASSERT_NE(at, std::string::npos);
+    EXPECT_NE(std::stoul(info.substr(at + 7), nullptr, 8) & O_CLOEXEC, 0u) << info;
+  }
+  EXPECT_TRUE(seen);
+}
+
+// The end of pid 1 reaches only its namespace: whoever else is in the group goes before the record
+// is written.
+TEST_F(ShimTest, TheGroupIsEmptyBeforeTheRecordIsWritten) {
+  make_group({});
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  const pid_t reaper = ::fork();  // so that the killed one is no zombie of this process
+  if (reaper == 0) {
+    const pid_t stray = ::fork();
+    if (stray == 0) {
+      for (const auto& [controller, folder] : cgroup_.v1)
+        (void)!::write(::open((folder + "/tasks").c_str(), O_WRONLY), "0", 1);
+      (void)!::write(::open((cgroup_.v2 + "/cgroup.procs").c_str(), O_WRONLY), "0", 1);
+      (void)!::write(ends[1], "x", 1);
+      for (;;) ::pause();
+    }
+    int status = 0;
+    (void)::waitpid(stray, &status, 0);
+    ::_exit(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL ? 0 : 1);
+  }
+  char mark = 0;
+  ASSERT_EQ(::read(ends[0], &mark, 1), 1);
+  ::close(ends[0]);
+  ::close(ends[1]);
+  EXPECT_EQ(run("exit 0").outcome, Outcome::exited);
+  EXPECT_TRUE(sandbox::cgroup_empty(cgroup_).value());
+  EXPECT_TRUE(sandbox::kill_cgroup(cgroup_, 10'000).has_value());  // so that the test ends
+  int status = -1;
+  ASSERT_EQ(::waitpid(reaper, &status, 0), reaper);
+  EXPECT_EQ(status, 0);
+}
+
 TEST_F(ShimTest, SecondShimOfAnAttemptDoesNothing) {
   Node node = start("echo ready; exec sleep 1000");
   await_output("ready");
@@ -297,6 +350,67 @@ TEST_F(ShimTest, ClientThatHangsUpEndsTheInputNotTheJob) {
   client.hang_up();
   EXPECT_EQ(node.receive_exit().code, 0);
   EXPECT_EQ(output(), "one\nafter\n");
+}
+
+// One that has not sent a byte yet is as gone as any other.
+TEST_F(ShimTest, ClientThatHangsUpBeforeItsFirstByteEndsTheInputToo) {
+  plan_.standard_input = true;
+  Node node = start("cat; echo after");
+  Client client;
+  client.attach(node);
+  client.hang_up();
+  EXPECT_EQ(node.receive_exit().code, 0);
+  EXPECT_EQ(output(), "after\n");
+}
+
+class TerminalTest : public ShimTest {
+ protected:
+  // A job on a terminal that can leave word in /data once its terminal is gone.
+  Node start_on_terminal(const std::string& script) {
+    const std::string told = folder_ + "/told";
+    EXPECT_EQ(::mkdir(told.c_str(), 0700), 0);
+    EXPECT_EQ(::chown(told.c_str(), kTestId, kTestId), 0);
+    plan_.terminal = plan_.standard_input = true;
+    plan_.binds.push_back({.from = told, .to = "/data", .writable = true});
+    return start(script);
+  }
+};
+
+TEST_F(TerminalTest, EndsWhenItsClientGoes) {
+  Node node = start_on_terminal(
+      "trap 'echo hung up > /data/word; exit 9' HUP; echo ready; while :; do sleep 0.01; done");
+  Client client;
+  client.attach(node);
+  ASSERT_TRUE(client.await("ready"));
+  client.hang_up();
+  const auto record = node.receive_exit();
+  EXPECT_EQ(record.outcome, Outcome::cancelled);
+  EXPECT_EQ(record.code, 9);
+  EXPECT_EQ(read_file(folder_ + "/told/word").value_or("(none)"), "hung up\n");
+}
+
+TEST_F(TerminalTest, WhoIgnoresTheHangUpIsKilledAfterTheGrace) {
+  plan_.grace_ms = 50;
+  Node node = start_on_terminal("trap '' HUP; echo ready; while :; do sleep 0.01; done");
+  Client client;
+  client.attach(node);
+  ASSERT_TRUE(client.await("ready"));
+  client.hang_up();
+  const auto record = node.receive_exit();
+  EXPECT_EQ(record.outcome, Outcome::cancelled);
+  EXPECT_EQ(record.signal, SIGKILL);
+}
+
+TEST_F(TerminalTest, StaysWhileAnotherClientIsThere) {
+  Node node = start_on_terminal("echo ready; read line; echo got $line; exit 4");
+  Client first, second;
+  first.attach(node);
+  second.attach(node);
+  ASSERT_TRUE(first.await("ready"));
+  first.hang_up();
+  second.send(api::AttachFrame::input, "hello\r");
+  ASSERT_TRUE(second.await("got hello")) << second.output;
+  EXPECT_EQ(node.receive_exit().code, 4);
 }
 
 TEST_F(ShimTest, ViewerGetsTheWholeOutputHoweverLateItComes) {
