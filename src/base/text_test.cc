@@ -12,7 +12,8 @@ TEST(Text, Sizes) {
   EXPECT_EQ(*parse_size("512MB"), 512'000'000ull);
   EXPECT_EQ(*parse_size("1.5KiB"), 1536u);
   EXPECT_EQ(*parse_size("7"), 7u);
-  for (const char* bad : {"", "GiB", "2Gib", "-1MB", "1..2MB", "2 GiBs", "1e3MB", "99999999TiB", "$X"})
+  for (const char* bad :
+       {"", "GiB", "2Gib", "-1MB", "1..2MB", "2 GiBs", "1e3MB", "99999999TiB", "$X"})
     EXPECT_FALSE(parse_size(bad)) << bad;
 }
 
@@ -21,7 +22,8 @@ TEST(Text, Durations) {
   EXPECT_EQ(*parse_duration("5ms"), milliseconds(5));
   EXPECT_EQ(*parse_duration("1m30s"), milliseconds(90'000));
   EXPECT_EQ(*parse_duration("7d"), milliseconds(604'800'000));
-  for (const char* bad : {"", "5", "s", "5 minutes", "-1s", "1s2", "300000000000d"}) EXPECT_FALSE(parse_duration(bad)) << bad;
+  for (const char* bad : {"", "5", "s", "5 minutes", "-1s", "1s2", "300000000000d"})
+    EXPECT_FALSE(parse_duration(bad)) << bad;
 }
 
 TEST(Text, Nearest) {
@@ -34,7 +36,8 @@ TEST(Text, Nearest) {
 
 TEST(Text, Utf8) {
   EXPECT_TRUE(is_utf8("plain é 漢 😀"));
-  for (const char* bad : {"\xff", "\xc0\xaf", "\xed\xa0\x80", "\xf5\x80\x80\x80", "\xe2\x82", "a\x80"})
+  for (const char* bad :
+       {"\xff", "\xc0\xaf", "\xed\xa0\x80", "\xf5\x80\x80\x80", "\xe2\x82", "a\x80"})
     EXPECT_FALSE(is_utf8(bad));
 }
 
@@ -45,7 +48,17 @@ TEST(Text, PathsUnderFolders) {
   EXPECT_TRUE(starts_with_path("/a", "/"));
 }
 
-TEST(Text, ForeignTextCannotDriveATerminal) { EXPECT_EQ(printable("a\x1b[2Jb\n"), "a\\x1b[2Jb\n"); }
+TEST(Text, ForeignTextCannotDriveATerminal) {
+  EXPECT_EQ(printable("a\x1b[2Jb\n"), "a\\x1b[2Jb\n");
+  EXPECT_EQ(printable("\xc2\x9b"
+                      "2J"),
+            "\\xc2\\x9b2J");  // CSI as one character
+  EXPECT_EQ(printable("\x9b"
+                      "2J"),
+            "\\x9b2J");  // and as one byte
+  EXPECT_EQ(printable("\xc2\xa0\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80"),
+            "\xc2\xa0\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80");
+}
 
 TEST(Text, Hex) {
   EXPECT_EQ(to_hex(*from_hex("00ff7a")), "00ff7a");

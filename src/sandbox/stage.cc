@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "base/files.h"
+#include "sandbox/hidden.h"
 #include "sandbox/root.h"
 #include "sandbox/user_namespace.h"
 
@@ -42,15 +43,18 @@ Result<void> make_upper(const std::string& folder, const Ids& ids) {
   return {};
 }
 
-Result<Sources::Bound> open_bind(const Bind& bind, const Fd* opened, int user_namespace) {
+Result<Sources::Bound> open_bind(const Bind& bind, const Fd* opened, int user_namespace,
+                                 const std::vector<std::string>& masks,
+                                 const std::vector<MountPoint>& mounts) {
   Fd own;
   if (opened == nullptr) own = LOAM_TRY(open_file(bind.from, O_PATH));
   const int fd = opened != nullptr ? opened->get() : own.get();
   const TargetKind kind = LOAM_TRY(kind_of(fd));
+  std::vector<std::string> hidden = LOAM_TRY(hidden_below(fd, bind.opened_as_user, masks, mounts));
   const MountOptions options{.read_only = !bind.writable,
                              .recursive = !bind.root_is_user,
                              .user_namespace = bind.root_is_user ? user_namespace : -1};
-  return Sources::Bound{LOAM_TRY(clone_tree(fd, "", options)), kind};
+  return Sources::Bound{LOAM_TRY(clone_tree(fd, "", options)), kind, std::move(hidden)};
 }
 
 Result<void> open_binds(const Spec& spec, int user_namespace, Sources& sources) {
@@ -58,9 +62,11 @@ Result<void> open_binds(const Spec& spec, int user_namespace, Sources& sources) 
   for (const Bind& bind : spec.binds)
     if (bind.opened_as_user) paths.push_back({bind.from});
   const auto opened = LOAM_TRY(open_as_user(spec.ids, paths));
+  const auto mounts = LOAM_TRY(list_mounts());
   auto next = opened.begin();
   for (const Bind& bind : spec.binds) {
-    auto bound = open_bind(bind, bind.opened_as_user ? &*next++ : nullptr, user_namespace);
+    auto bound = open_bind(bind, bind.opened_as_user ? &*next++ : nullptr, user_namespace,
+                           spec.masks, mounts);
     if (!bound) return in_context(bind.from, bound.error());
     sources.binds.push_back(std::move(*bound));
   }
@@ -195,6 +201,8 @@ Result<void> mount_binds(const Spec& spec, const Sources& sources, int root) {
     if (!target) return in_context("mount at " + spec.binds[i].to, target.error());
     if (auto attached = attach(source.tree.get(), target->get()); !attached)
       return in_context("mount at " + spec.binds[i].to, attached.error());
+    for (const std::string& place : source.hidden)
+      LOAM_CHECK(mask(root, spec.binds[i].to + place, "empty", "empty_file"));
   }
   return {};
 }

@@ -18,6 +18,7 @@ struct Sources {
   struct Bound {
     Fd tree;
     TargetKind kind = TargetKind::folder;
+    std::vector<std::string> hidden;  // below it, to be covered
   };
   bool userxattr = false;  // overlays of a user namespace keep their marks in user.*
   Fd root_tree, scratch, project_tree, project_upper;
