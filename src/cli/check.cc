@@ -1,13 +1,25 @@
-// `loam check` and `loam schema`: the file alone, without a node.
+// `loam check` and `loam schema`: the file alone. No node is started; where one answers, it says which
+// models are there besides those that the file's own steps make.
 #include "cli/submission.h"
 #include "cli/verbs.h"
 
 namespace loam::cli {
 namespace {
 
+std::vector<std::string> models_of_node() {
+  std::vector<std::string> names;
+  const auto node = engines::find_node();
+  const auto answer = node ? node->call("GET", "/v1/models") : Result<Json>(Json());
+  if (!answer) return names;
+  for (const Json& model : (*answer)["models"].as_array())
+    names.push_back(model["name"].as_string());
+  return names;
+}
+
 int check_file(Context& context) {
+  const std::vector<std::string> models = models_of_node();
   const auto file =
-      read_project_file(context.console, context.arguments.value("FILE", "loam.yaml"));
+      read_project_file(context.console, context.arguments.value("FILE", "loam.yaml"), &models);
   if (!file) return kExitUsage;
   const auto count = [](std::size_t number, const std::string& word) {
     return std::to_string(number) + " " + word + (number == 1 ? "" : "s");

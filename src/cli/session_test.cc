@@ -308,12 +308,9 @@ TEST(Attach, TheTerminalIsRawMeanwhileAndRestored) {
 
 TEST(Command, NotRunningYetIsWaitedForThenAttached) {
   std::atomic<bool> told{false};
-  std::atomic<int> refusals_after{0};
   TestServer server([&](const std::string& request, int fd) {
     if (request.starts_with("POST /v1/attach/5")) {
-      if (!told || refusals_after++ == 0)  // so that what was told has been read
-        return send_text(
-            fd, json_answer(503, R"({"error":{"code":"unavailable","text":"not running"}})"));
+      while (!told) std::this_thread::yield();  // held, as the node does until the job starts
       return send_text(
           fd,
           "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: loam-attach\r\n\r\n" +
@@ -338,6 +335,22 @@ TEST(Command, NotRunningYetIsWaitedForThenAttached) {
             "loam: waits for 2 of 2 CPUs\nloam: not guarded on this host: cpu (no cgroup); see "
             "loam doctor\n"
             "loam: out of memory\n");
+}
+
+TEST(Command, ANodeThatGoesAwayWhileItHoldsTheConnectionIsAskedAgain) {
+  std::atomic<int> attaches{0};
+  TestServer server([&](const std::string& request, int fd) {
+    if (request.starts_with("POST /v1/attach/5") && attaches++ == 0) return;
+    if (request.starts_with("POST /v1/attach/5"))
+      return send_text(fd, "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: loam-attach\r\n\r\n" +
+                               api::encode_frame(api::AttachFrame::exit,
+                                                 R"({"outcome":"exited","code":3})"));
+    send_text(fd, json_answer(200, R"({"id":5,"state":"running","jobs":[]})"));
+  });
+  Written written;
+  Signals signals;
+  EXPECT_EQ(watch_command(written.console, engines::LocalNode(server.path()), signals, {.run = 5}),
+            3);
 }
 
 TEST(Command, ALostConnectionFallsBackToTheLog) {

@@ -92,14 +92,15 @@ Result<Json> secrets_of(const spec::Project& project) {
 
 }  // namespace
 
-std::optional<ProjectFile> read_project_file(Console& console, const std::string& path) {
+std::optional<ProjectFile> read_project_file(Console& console, const std::string& path,
+                                             const std::vector<std::string>* known_models) {
   auto file = open_project_file(path);
   if (!file) {
     console.warn(file.error().text);
     return std::nullopt;
   }
   const spec::DiskFolder folder(file->folder);
-  spec::ReadResult read = spec::read_project(file->text, &folder);
+  spec::ReadResult read = spec::read_project(file->text, &folder, known_models);
   if (!read.project) {
     console.warn_text(spec::format_problems(file->shown, read.problems));
     return std::nullopt;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/json.h"
 #include "base/result.h"
@@ -25,7 +26,9 @@ struct ProjectFile {
 
 // Reads and checks `path`. Problems go to standard error, a line each; nullopt then (exit status
 // 2).
-std::optional<ProjectFile> read_project_file(Console& console, const std::string& path);
+std::optional<ProjectFile> read_project_file(
+    Console& console, const std::string& path,
+    const std::vector<std::string>* known_models = nullptr);
 
 // The common part: project, file, text, secrets' values from the environment, the host's way to its
 // package registries. `file` null: the current folder without a loam.yaml.

@@ -72,10 +72,40 @@ def test_terminal_with_its_size_and_interrupts(node):
         time.sleep(0.5)
         os.write(master, b"stty size; echo resi''zed\n")
 
+    def after_prompt(master):
+        # Typed before the shell has its terminal back, a line is thrown away with the interrupt.
+        text = b""
+        while b"$ " not in text:
+            text += os.read(master, 65536)
+        os.write(master, b"exit 5\n")
+
     text, status = on_terminal(node, ["run", "-it", "--", "sh"], node.project({}), [
         (b"$ ", b"tty; echo rea''dy\n"), (b"ready", resize), (b"resized", b"sleep 30\n"), (b"sleep 30\r\n", b"\x03"),
-        (b"^C", b"exit 5\n")], None)
+        (b"^C", after_prompt)], None)
     assert "/dev/pts/" in text and "33 111" in text and status == 5, text
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_a_terminal_ends_with_its_client(node, number):
+    """Nobody could rejoin its shell, which would hold its share of the machine for ever."""
+    mark = f"7{os.getpid()}{int(number)}"
+    pid, master = pty.fork()
+    if pid == 0:
+        os.chdir(node.project({}))
+        command = node.command("run", "-it", "--", "sh", "-c", f"echo rea''dy; sleep {mark}; exec sleep {mark}")
+        os.execvpe(command[0], command, {**node.environment, "TERM": "xterm"})
+    text = b""
+    while b"ready" not in text:
+        text += os.read(master, 65536)
+    os.kill(pid, number)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == (-9 if number == signal.SIGKILL else 129)
+    deadline = time.monotonic() + 30
+    while node.json("node", "status")["jobs"]["running"] > 0:
+        assert time.monotonic() < deadline, "the terminal's command goes on"
+        time.sleep(0.05)
+    os.close(master)
+    assert subprocess.run(["pgrep", "-f", f"^sleep {mark}"], stdout=subprocess.PIPE).returncode != 0
+    assert node.json("ps", "-a")["jobs"][0]["state"] == "cancelled"
 
 
 def test_interrupt_cancels_a_run_and_leaves_nothing(node):
@@ -137,6 +167,16 @@ def test_a_wrong_file_is_exit_2_with_every_problem_in_order(node):
         lines = [line for line in done.stderr.splitlines() if line.startswith("loam.yaml:")]
         assert lines[0].startswith("loam.yaml:3:") and "train.resources.memroy: unknown key; did you mean 'memory'?" in done.stderr
         assert lines == sorted(lines, key=lambda line: [int(part) for part in line.split(":")[1:3]])
+
+
+def test_check_names_a_model_that_nothing_provides(node):
+    text = "name: nobody\nservices:\n  s: {model: nobodys, handler: serve.py:predict}\n"
+    folder = node.project({"loam.yaml": text, "serve.py": "", "w": "1"})
+    done = node.run("check", cwd=folder, check=False)
+    assert done.returncode == 2 and "loam.yaml:3:" in done.stderr and "nobodys" in done.stderr
+    node.run("models", "import", folder, "--name", "nobodys")
+    assert node.run("check", cwd=folder).returncode == 0
+    node.run("models", "rm", "nobodys@1")
 
 
 def test_usage(node):
