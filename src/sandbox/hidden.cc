@@ -50,11 +50,6 @@ Result<std::string> mount_of(int fd) {
   return fail(ErrorCode::io, "fdinfo without mnt_id");
 }
 
-std::string real_path(const std::string& path) {
-  char buffer[PATH_MAX];
-  return ::realpath(path.c_str(), buffer) != nullptr ? buffer : path;
-}
-
 // "" unless path lies below folder.
 std::string below(const std::string& path, const std::string& folder) {
   if (path == folder || !starts_with_path(path, folder)) return "";
@@ -78,6 +73,15 @@ Result<std::vector<MountPoint>> list_mounts() {
   return parse_mounts(LOAM_TRY(read_file("/proc/self/mountinfo", kMountInfoBytesMax)));
 }
 
+std::vector<std::string> real_paths(const std::vector<std::string>& paths) {
+  std::vector<std::string> found;
+  for (const std::string& path : paths) {
+    char buffer[PATH_MAX];
+    found.push_back(::realpath(path.c_str(), buffer) != nullptr ? buffer : path);
+  }
+  return found;
+}
+
 Result<std::vector<std::string>> hidden_below(int fd, bool of_user,
                                               const std::vector<std::string>& masks,
                                               const std::vector<MountPoint>& mounts) {
@@ -92,8 +96,7 @@ Result<std::vector<std::string>> hidden_below(int fd, bool of_user,
     if (std::string place = below(mount.path, folder); !place.empty())
       hidden.push_back(std::move(place));
   }
-  for (const std::string& mask : masks) {
-    const std::string own = real_path(mask);
+  for (const std::string& own : masks) {
     if (of_user && starts_with_path(folder, own))
       return fail(ErrorCode::denied, "is Loam's own state, which jobs do not see");
     if (std::string place = below(own, folder); !place.empty()) hidden.push_back(std::move(place));

@@ -63,10 +63,11 @@ Result<void> open_binds(const Spec& spec, int user_namespace, Sources& sources) 
     if (bind.opened_as_user) paths.push_back({bind.from});
   const auto opened = LOAM_TRY(open_as_user(spec.ids, paths));
   const auto mounts = LOAM_TRY(list_mounts());
+  const auto masks = real_paths(spec.masks);
   auto next = opened.begin();
   for (const Bind& bind : spec.binds) {
-    auto bound = open_bind(bind, bind.opened_as_user ? &*next++ : nullptr, user_namespace,
-                           spec.masks, mounts);
+    auto bound =
+        open_bind(bind, bind.opened_as_user ? &*next++ : nullptr, user_namespace, masks, mounts);
     if (!bound) return in_context(bind.from, bound.error());
     sources.binds.push_back(std::move(*bound));
   }
