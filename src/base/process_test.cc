@@ -31,9 +31,9 @@ TEST(Process, InheritsOnlyWhatIsNamed) {
   const int leaked = ::open("/dev/null", O_RDONLY);  // no O_CLOEXEC on purpose
   auto pipe = make_pipe();
   const auto output =
-      run_collect({.argv = {"sh", "-c", "ls /proc/$$/fd | tr '\\n' ' '"}, .descriptors = {{pipe->write_end.get(), 7}}});
+      run_collect({.argv = {"ls", "/proc/self/fd"}, .descriptors = {{pipe->write_end.get(), 7}}});
   ::close(leaked);
-  EXPECT_EQ(output->standard_output, "0 1 2 7 ");
+  EXPECT_EQ(output->standard_output, "0\n1\n2\n3\n7\n") << "3 is what ls itself looks through";
 }
 
 TEST(Process, AHandleThatDiesTakesItsProcessAlong) {
