@@ -191,8 +191,13 @@ std::vector<JobRow> jobs_for(const RunRow& run, const std::optional<spec::Projec
   if (run.verb == "run" || run.verb == "shell") {
     const Json& command = run.options["command"];
     const std::string kind = run.verb == "shell" ? "shell" : "command";
-    jobs.push_back(job_for(run, kind, kind, command["cpu_milli"].as_int(1000),
-                           command["memory_bytes"].as_int()));
+    // Nobody's command is without limits, whatever its submission leaves out.
+    const spec::Resources defaults;
+    const std::int64_t cpu_milli = command["cpu_milli"].as_int();
+    const std::int64_t memory_bytes = command["memory_bytes"].as_int();
+    jobs.push_back(job_for(
+        run, kind, kind, cpu_milli != 0 ? cpu_milli : std::int64_t{defaults.cpu_milli},
+        memory_bytes != 0 ? memory_bytes : static_cast<std::int64_t>(defaults.memory_bytes)));
   }
   if (project && wants_steps(run.verb))
     for (const spec::Step& step : project->steps)
