@@ -66,6 +66,7 @@ class Daemon {
     loop_.post([this] { supervisor_->recover([this] { recovered(); }); });
     loop_.run();
     if (listening_) ::unlink(bootstrap_.context.paths.socket.c_str());
+    sandbox::remove_cgroup_parents(bootstrap_.context.cgroups);
     return failed_ ? 1 : 0;
   }
   void tell_failure(const Error& error) { readiness_.failed(error.text); }

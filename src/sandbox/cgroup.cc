@@ -222,6 +222,12 @@ Result<void> remove_cgroup(const CgroupPaths& paths) {
   return {};
 }
 
+void remove_cgroup_parents(const CgroupParents& parents) {
+  if (!list_cgroups(parents).empty()) return;
+  // A node that hands v2 limits down lives below its own parent, which then cannot go yet.
+  (void)remove_cgroup({parents.v2_limits ? "" : parents.v2, parents.v1});
+}
+
 std::vector<std::string> list_cgroups(const CgroupParents& parents) {
   std::vector<std::string> names;
   const CgroupPaths roots{parents.v2, parents.v1};

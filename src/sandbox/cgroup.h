@@ -29,6 +29,9 @@ Result<CgroupParents> cgroup_parents_from(const Json& document);
 // empty, not an error.
 CgroupParents find_cgroup_parents(const std::string& name);
 
+// At a node's end: the parents go where no group is left in them; the next start makes them again.
+void remove_cgroup_parents(const CgroupParents& parents);
+
 struct CgroupLimits {
   std::uint64_t memory_bytes = 0;  // 0: none
   std::uint32_t cpu_milli = 0;

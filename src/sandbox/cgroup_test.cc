@@ -66,6 +66,16 @@ TEST_F(CgroupTest, GroupsAreListedAndRemoved) {
   EXPECT_TRUE(list_cgroups(parents_).empty());
 }
 
+TEST_F(CgroupTest, ParentsGoOnlyWhenNoGroupIsLeft) {
+  make_group({});
+  remove_cgroup_parents(parents_);
+  EXPECT_TRUE(path_exists(cgroup_.v2));
+  EXPECT_TRUE(remove_cgroup(cgroup_).has_value());
+  remove_cgroup_parents(parents_);
+  EXPECT_FALSE(path_exists(parents_.v2));
+  for (const auto& [controller, folder] : parents_.v1) EXPECT_FALSE(path_exists(folder)) << folder;
+}
+
 TEST_F(CgroupTest, ParentsSurviveTheirRecord) {
   make_group({});
   const auto read = cgroup_parents_from(to_json(parents_));

@@ -12,6 +12,7 @@
 #include <cerrno>
 
 #include "base/text.h"
+#include "store/owners.h"
 
 namespace loam::store {
 namespace {
@@ -85,7 +86,7 @@ int Disk::clone(int from, int to) const {
 
 int Disk::set_owner(int fd, uid_t uid, gid_t gid) const {
   if (const int fault = before("set_owner", ""); fault != 0) return fault;
-  return as_errno(::fchown(fd, uid, gid));
+  return as_errno(::fchown(fd, owners().uid_on_disk(uid), owners().gid_on_disk(gid)));
 }
 
 int Disk::set_mode(int fd, mode_t mode) const {
@@ -106,7 +107,10 @@ int Disk::set_time(int fd) const {
 
 int Disk::set_symlink_meta(int folder, const std::string& name, uid_t uid, gid_t gid) const {
   if (const int fault = before("set_symlink_meta", name); fault != 0) return fault;
-  if (::fchownat(folder, name.c_str(), uid, gid, AT_SYMLINK_NOFOLLOW) != 0) return errno;
+  const Owners& here = owners();
+  if (::fchownat(folder, name.c_str(), here.uid_on_disk(uid), here.gid_on_disk(gid),
+                 AT_SYMLINK_NOFOLLOW) != 0)
+    return errno;
   const timespec times[2] = {kTreeTime, kTreeTime};
   return as_errno(::utimensat(folder, name.c_str(), times, AT_SYMLINK_NOFOLLOW));
 }

@@ -39,7 +39,7 @@ class Disk {
   int sync(int fd) const;                                     // fsync
   int sync_all(int fd) const;                                 // syncfs of fd's filesystem
   int clone(int from, int to) const;                          // FICLONE: shares the blocks
-  int set_owner(int fd, uid_t uid, gid_t gid) const;
+  int set_owner(int fd, uid_t uid, gid_t gid) const;  // recorded ids (owners.h)
   int set_mode(int fd, mode_t mode) const;
   int set_xattr(int fd, const std::string& name, std::string_view value) const;
   int set_time(int fd) const;  // the store's one mtime

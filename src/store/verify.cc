@@ -23,6 +23,7 @@
 #include "store/layout.h"
 #include "store/listing.h"
 #include "store/object.h"
+#include "store/owners.h"
 #include "store/workers.h"
 
 namespace loam::store {
@@ -105,8 +106,8 @@ class Verifier {
     if (!S_ISREG(status.st_mode)) return fail(ErrorCode::corrupt, "is no regular file");
     Meta meta;
     meta.mode = status.st_mode & 07777;
-    meta.uid = status.st_uid;
-    meta.gid = status.st_gid;
+    meta.uid = owners().recorded_uid(status.st_uid);
+    meta.gid = owners().recorded_gid(status.st_gid);
     meta.xattrs = LOAM_TRY(read_xattrs(fd));
     return object_name(meta, LOAM_TRY(hash_open_file(fd)));
   }
@@ -214,7 +215,8 @@ class Verifier {
     const std::uint32_t uid = owner != nullptr ? owner->uid : entry.uid;
     const std::uint32_t gid = owner != nullptr ? owner->gid : entry.gid;
     const std::uint32_t mode = owner != nullptr ? entry.mode & 01777 : entry.mode;
-    return (status.st_mode & 07777) == mode && status.st_uid == uid && status.st_gid == gid;
+    return (status.st_mode & 07777) == mode && status.st_uid == owners().uid_on_disk(uid) &&
+           status.st_gid == owners().gid_on_disk(gid);
   }
 
   bool same_entry(const ListingEntry& entry, int folder, const std::string& name,

@@ -4,6 +4,7 @@ The programs are installed into a temporary prefix that every user can read; not
 processes, mounts, cgroups and folders are checked and gone at the end.
 """
 import hashlib
+import hashlib
 import json
 import os
 import pathlib
@@ -20,6 +21,7 @@ import pytest
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("LOAM_BIN", SOURCE / "build/release/bin"))
 USER = "loamtest"
+SINGLE_ID_USER = "loamnoids"
 
 
 def free_port():
@@ -174,6 +176,11 @@ class Node:
         return [folder for folder, _, _ in os.walk("/sys/fs/cgroup")
                 if f"/{name}/" in folder and not folder.endswith("/node")]
 
+    def cgroups(self):
+        """The parents of this node's groups, as its state folder names them (root nodes)."""
+        name = "loam-" + hashlib.sha256(str(self.state).encode()).hexdigest()[:12]
+        return sorted(pathlib.Path("/sys/fs/cgroup").glob(f"**/{name}")) if not self.rootless else []
+
     def close(self):
         self.run("node", "stop", "--jobs", check=False)
         deadline = time.monotonic() + 20
@@ -188,7 +195,22 @@ class Node:
         assert not mounts, f"mounts left after the node's end: {mounts}"
 
 
+def ensure_single_id_user():
+    """An ordinary user without subordinate ids, as some directories of users make them."""
+    try:
+        pwd.getpwnam(SINGLE_ID_USER)
+    except KeyError:
+        subprocess.run(["useradd", "--create-home", SINGLE_ID_USER], check=True)
+    for table in (pathlib.Path("/etc/subuid"), pathlib.Path("/etc/subgid")):
+        if table.exists():
+            lines = table.read_text().splitlines(keepends=True)
+            table.write_text("".join(line for line in lines if not line.startswith(SINGLE_ID_USER + ":")))
+
+
 def make_node(prefix, kind):
+    if kind == "single_id":
+        ensure_single_id_user()
+        return Node(prefix, SINGLE_ID_USER)
     if kind == "rootless":
         ensure_user()
     return Node(prefix, USER if kind == "rootless" else None)

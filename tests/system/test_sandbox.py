@@ -1,6 +1,7 @@
 """What a job sees and may do, through the whole road: node, shim, sandbox; on a root and on a rootless node."""
 import json
 import textwrap
+import time
 
 import pytest
 
@@ -148,6 +149,19 @@ def test_no_process_survives(node):
     node.run("run", "--", "sh", "-c", "setsid sleep 98765 >/dev/null 2>&1 & sleep 0.1", cwd=folder)
     import subprocess
     assert subprocess.run(["pgrep", "-f", "sleep 98765"], stdout=subprocess.PIPE).returncode != 0
+
+
+def test_a_stopped_node_leaves_no_cgroup(fresh_node):
+    fresh_node.run("run", "--", "true", cwd=fresh_node.project({}))
+    parents = fresh_node.cgroups()
+    assert bool(parents) != fresh_node.rootless
+    fresh_node.run("node", "stop", "--jobs")
+    while fresh_node.processes():
+        time.sleep(0.05)
+    assert fresh_node.cgroups() == []
+    # The next one makes them again.
+    fresh_node.run("run", "--", "true", cwd=fresh_node.project({}))
+    assert fresh_node.cgroups() == parents
 
 
 def test_secrets_stay_secret(node):
