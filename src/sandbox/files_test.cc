@@ -227,5 +227,37 @@ TEST_F(FilesTest, ErrorsSayWhatAndWhere) {
   EXPECT_NE(run(spec).report.find("/no/such"), std::string::npos);
 }
 
+// A replica's channel lies in a folder of its user, who could put a link in its place.
+TEST_F(FilesTest, NothingBelowLoamsStateIsReachedByALink) {
+  make_folder("state", 0);
+  make_folder("elsewhere", 0);
+  write("elsewhere/private", "x");
+  ASSERT_EQ(::symlink((folder_ + "/elsewhere").c_str(), (folder_ + "/state/channel").c_str()), 0);
+  Spec spec = shell_spec("cat /data/private");
+  spec.binds = {{.from = folder_ + "/state/channel", .to = "/data"}};
+  EXPECT_EQ(run(spec).output, "x");
+  spec.masks = {folder_ + "/state"};
+  EXPECT_FALSE(run(spec).started());
+}
+
+// The user's other processes are in the host's /proc, other users' runs in Loam's state.
+TEST_F(FilesTest, AUsersMountBringsNeitherProcNorStateAlong) {
+  const std::string link = folder_ + "/root";
+  ASSERT_EQ(::symlink("/", link.c_str()), 0);
+  Spec spec = shell_spec("ls -A /data/proc /data/sys /data/dev; ls -A /data" + folder_ +
+                         "/state; test -e /data/etc/passwd && echo rest");
+  make_folder("state", 0, 0755);
+  write("state/kept", "x");
+  spec.masks = {folder_ + "/state"};
+  spec.binds = {{.from = link, .to = "/data", .opened_as_user = true}};
+  EXPECT_EQ(run(spec).output, "/data/dev:\n\n/data/proc:\n\n/data/sys:\nrest\n");
+  spec.binds[0].from = "/proc";
+  EXPECT_FALSE(run(spec).started());
+  spec.binds[0].from = folder_ + "/state";
+  const Ran refused = run(spec);
+  EXPECT_FALSE(refused.started());
+  EXPECT_NE(refused.report.find("Loam's own state"), std::string::npos) << refused.report;
+}
+
 }  // namespace
 }  // namespace loam::sandbox

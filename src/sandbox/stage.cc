@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "base/files.h"
+#include "base/text.h"
 #include "sandbox/hidden.h"
 #include "sandbox/root.h"
 #include "sandbox/user_namespace.h"
@@ -43,14 +44,18 @@ Result<void> make_upper(const std::string& folder, const Ids& ids) {
   return {};
 }
 
-Result<Sources::Bound> open_bind(const Bind& bind, const Fd* opened, int user_namespace,
-                                 const std::vector<std::string>& masks,
-                                 const std::vector<MountPoint>& mounts) {
-  Fd own;
-  if (opened == nullptr) own = LOAM_TRY(open_file(bind.from, O_PATH));
-  const int fd = opened != nullptr ? opened->get() : own.get();
+// Loam's own. Below its state the last name may lie in a folder of the user's (a replica's
+// channel): a link put there in time would lead anywhere, past folders that the user cannot pass.
+Result<Fd> open_own(const Bind& bind, const std::vector<std::string>& state) {
+  const bool of_state = std::any_of(state.begin(), state.end(), [&](const std::string& folder) {
+    return starts_with_path(bind.from, folder);
+  });
+  return open_file(bind.from, of_state ? O_PATH | O_DIRECTORY | O_NOFOLLOW : O_PATH);
+}
+
+Result<Sources::Bound> open_bind(const Bind& bind, int fd, int user_namespace,
+                                 std::vector<std::string> hidden) {
   const TargetKind kind = LOAM_TRY(kind_of(fd));
-  std::vector<std::string> hidden = LOAM_TRY(hidden_below(fd, bind.opened_as_user, masks, mounts));
   const MountOptions options{.read_only = !bind.writable,
                              .recursive = !bind.root_is_user,
                              .user_namespace = bind.root_is_user ? user_namespace : -1};
@@ -66,8 +71,12 @@ Result<void> open_binds(const Spec& spec, int user_namespace, Sources& sources) 
   const auto masks = real_paths(spec.masks);
   auto next = opened.begin();
   for (const Bind& bind : spec.binds) {
-    auto bound =
-        open_bind(bind, bind.opened_as_user ? &*next++ : nullptr, user_namespace, masks, mounts);
+    Fd own;
+    if (!bind.opened_as_user) own = LOAM_TRY(open_own(bind, spec.masks));
+    const int fd = bind.opened_as_user ? (next++)->get() : own.get();
+    auto hidden = hidden_below(fd, bind.opened_as_user, masks, mounts);
+    auto bound = hidden ? open_bind(bind, fd, user_namespace, std::move(*hidden))
+                        : tl::unexpected(hidden.error());
     if (!bound) return in_context(bind.from, bound.error());
     sources.binds.push_back(std::move(*bound));
   }
