@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <optional>
 
 #include "base/files.h"
@@ -110,9 +111,10 @@ bool has_controllers(const std::string& folder) {
   const auto text = read_file(folder + "/cgroup.controllers");
   if (!text) return false;
   const auto names = split(std::string(trim(*text)), ' ');
-  return std::all_of(
-      std::begin({"memory", "cpu", "pids"}), std::end({"memory", "cpu", "pids"}),
-      [&](const char* name) { return std::find(names.begin(), names.end(), name) != names.end(); });
+  constexpr std::array kWanted{"memory", "cpu", "pids"};
+  return std::all_of(kWanted.begin(), kWanted.end(), [&](const char* name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  });
 }
 
 // A v2 group may hold processes or hand controllers down, never both (cgroup-v2.rst, "No Internal
