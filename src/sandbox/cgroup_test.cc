@@ -43,7 +43,7 @@ TEST_F(CgroupTest, LimitsAreWritten) {
   }
   EXPECT_TRUE(cgroup_.any());
   // Only where v2 has the controllers does this process move, to make room for limits.
-  if (!parents_.v2_limits) EXPECT_FALSE(path_exists(parents_.v2 + "/node"));
+  EXPECT_TRUE(parents_.v2_limits || !path_exists(parents_.v2 + "/node"));
 }
 
 TEST_F(CgroupTest, KillEmptiesTheGroup) {
