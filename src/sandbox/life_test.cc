@@ -124,6 +124,15 @@ TEST_F(LifeTest, InitHoldsNothingOfTheKeeper) {
   (void)sandbox->init.wait();
 }
 
+// The shim ignores some signals, init blocks all; a job's session is led by its first process.
+TEST_F(LifeTest, SignalsAndSessionAreTheJobsOwn) {
+  const auto before = ::signal(SIGPIPE, SIG_IGN);
+  const Ran ran = run(shell_spec(
+      "grep -E '^Sig(Blk|Ign)' /proc/self/status | cut -f2; cut -d' ' -f5,6 /proc/$$/stat"));
+  ::signal(SIGPIPE, before);
+  EXPECT_EQ(ran.output, "0000000000000000\n0000000000000000\n2 2\n");
+}
+
 TEST_F(LifeTest, OrphansAreReaped) {
   const Ran ran =
       run(python_spec("import os, time\n"
