@@ -11,7 +11,7 @@ steps:
 
 
 def test_debian_environment_is_built_locked_and_the_same_again(node, prefix):
-    from conftest import make_node
+    from nodes import make_node
     folder = node.project({"loam.yaml": FILE})
     done = node.run("up", cwd=folder)
     assert "Python 3.11" in done.stdout and "\n12." in done.stdout

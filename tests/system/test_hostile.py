@@ -1,4 +1,5 @@
 """Another user of the machine, a hostile job, a hostile project: what a system node does not let them do."""
+import json
 import os
 import pathlib
 import pwd
@@ -6,7 +7,7 @@ import subprocess
 
 import pytest
 
-from conftest import USER, Node, ensure_user
+from nodes import USER, Node, ensure_user
 
 OTHER = "loamtest2"
 
@@ -104,3 +105,26 @@ def test_runs_secrets_and_files_are_their_users(shared):
     work = max((shared.state / "outputs").iterdir(), key=lambda entry: entry.stat().st_ctime_ns)
     assert as_user(shared, OTHER, "ls", work / "run").returncode != 0
     assert as_user(shared, OTHER, "ls", shared.state / "homes" / str(pwd.getpwnam(USER).pw_uid)).returncode != 0
+
+
+def test_no_command_is_without_limits(shared):
+    """Whatever a submission leaves out: neither a client of one's own nor a shell takes the whole memory."""
+    folder = project_of(shared, USER, {"a": "x"})
+    socket = shared.runtime / "node.sock"
+
+    def post(path, body):
+        done = as_user(shared, USER, "curl", "-sS", "--unix-socket", socket, "-d", json.dumps(body),
+                       f"http://node{path}", check=True)
+        return json.loads(done.stdout)
+
+    run = post("/v1/runs", {"verb": "run", "project": str(folder), "command": {"argv": ["true"], "cpu_milli": 0}})["run"]
+    ended = {"attempts": []}
+    while not ended["attempts"] or ended["attempts"][0]["state"] != "ended":
+        jobs = json.loads(as_user(shared, USER, "curl", "-sS", "--unix-socket", socket,
+                                  f"http://node/v1/runs/{run}", check=True).stdout)["jobs"]
+        ended = jobs[0]
+    assert ended["memory_bytes"] == 1 << 30 and ended["cpu_milli"] == 1000
+    shell = post("/v1/shell", {"target": str(run), "argv": ["true"]})["run"]
+    jobs = json.loads(as_user(shared, USER, "curl", "-sS", "--unix-socket", socket,
+                              f"http://node/v1/runs/{shell}", check=True).stdout)["jobs"]
+    assert jobs[0]["memory_bytes"] == 1 << 30

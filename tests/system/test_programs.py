@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from conftest import make_node
+from nodes import make_node
 
 PRIVATE_BYTES_MAX = 700 * 1024   # a shim waiting for its job; the aim is 500 KiB
 # Shim and init together, before the user's execve; 619 seen with 16 folders and files in the host's / (4 calls each:

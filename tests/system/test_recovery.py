@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from conftest import SOURCE
+from nodes import SOURCE
 
 # Appends "start", sleeps a little, appends "end": to a folder outside the project, by a single write each.
 JOB = """name: recovery

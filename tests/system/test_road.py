@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-from conftest import free_port
+from nodes import free_port
 
 TRAIN = """
 import os, loam

@@ -1,12 +1,12 @@
 """A user without subordinate ids: base: host works in a namespace of one id, all else is refused with the mend."""
 import pytest
 
-import conftest
+import nodes
 
 
 @pytest.fixture(scope="module")
 def single(prefix):
-    node = conftest.make_node(prefix, "single_id")
+    node = nodes.make_node(prefix, "single_id")
     yield node
     node.close()
 
@@ -18,8 +18,8 @@ def test_a_job_runs_as_the_user_alone(single):
     done = single.run("run", "--", "sh", "-c",
                       "id -un; id -u; grep ^Cap /proc/self/status | cut -f2 | sort -u; cat link; bin/tool; "
                       "echo two > a.txt; cat a.txt; stat -c %U a.txt; cat /proc/1/environ 2>&1 | grep -o denied", cwd=folder)
-    name = conftest.SINGLE_ID_USER
-    uid = str(conftest.pwd.getpwnam(name).pw_uid)
+    name = nodes.SINGLE_ID_USER
+    uid = str(nodes.pwd.getpwnam(name).pw_uid)
     assert done.stdout.split() == [name, uid, "0" * 16, "one", "tool", "two", name, "denied"], done.stderr
     assert (folder / "a.txt").read_text() == "one\n"
     for guard in ("memory", "cpu", "processes", "devices"):

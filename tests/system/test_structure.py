@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from conftest import BIN, SOURCE
+from nodes import BIN, SOURCE
 
 SRC = SOURCE / "src"
 INCLUDE = re.compile(r'^\s*#include\s+["<]([^">]+)[">]', re.MULTILINE)
