@@ -10,15 +10,21 @@ namespace loam::cli {
 namespace {
 
 constexpr std::int64_t kStopLimitNs = 60'000'000'000;
+constexpr std::int64_t kDyingLimitNs = 3'000'000'000;
 constexpr int kStopPollMs = 20;
 
 int start(Context& context) {
   engines::StartOptions options;
   bool started = false;
   options.on_started = [&](const std::string&) { started = true; };
-  const auto node = engines::find_or_start_node(options);
-  if (!node) return report(context, node.error());
-  const auto state = node->call("GET", "/v1/node");
+  auto node = engines::find_or_start_node(options);
+  auto state = node ? node->call("GET", "/v1/node") : tl::unexpected(node.error());
+  // A node that was killed a moment ago still has its socket and its lock: it is gone soon.
+  for (const std::int64_t limit_ns = steady_ns() + kDyingLimitNs; !state && steady_ns() < limit_ns;) {
+    ::poll(nullptr, 0, kStopPollMs);
+    node = engines::find_or_start_node(options);
+    state = node ? node->call("GET", "/v1/node") : tl::unexpected(node.error());
+  }
   if (!state) return report(context, state.error());
   context.console.print((started ? "started" : "already runs") + std::string(": node ") +
                         plain_text((*state)["pid"]) + " at " + node->socket());

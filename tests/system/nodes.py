@@ -146,12 +146,6 @@ class Node:
                 if str(self.folder) in line]
 
     def cgroups(self):
-        """Groups of attempts below this node's parents, in every hierarchy."""
-        name = "loam-" + hashlib.sha256(str(self.state).encode()).hexdigest()[:12]
-        return [folder for folder, _, _ in os.walk("/sys/fs/cgroup")
-                if f"/{name}/" in folder and not folder.endswith("/node")]
-
-    def cgroups(self):
         """The parents of this node's groups, as its state folder names them (root nodes)."""
         name = "loam-" + hashlib.sha256(str(self.state).encode()).hexdigest()[:12]
         return sorted(pathlib.Path("/sys/fs/cgroup").glob(f"**/{name}")) if not self.rootless else []
