@@ -140,6 +140,7 @@ TEST(Follow, ALostNodeIsWaitedForAndNothingIsToldTwice) {
 
 TEST(Follow, AnInterruptCancelsAndAHangUpDetaches) {
   for (const int number : {SIGINT, SIGHUP}) {
+    ::signal(number, SIG_DFL);  // a shell's background job starts with SIGINT ignored
     std::atomic<bool> cancelled{false};
     TestServer server([&](const std::string& request, int fd) {
       if (request.starts_with("POST /v1/cancel")) {

@@ -97,6 +97,11 @@ Result<void> check_command(const Json& command) {
   for (const char* key : {"cpu_milli", "memory_bytes", "time_ms"})
     if (command[key].as_int() < 0)
       return fail(ErrorCode::invalid, std::string("command.") + key + ": below zero");
+  for (const auto& [name, value] : command["environment"].as_object())
+    if (name.empty() || name.find('=') != std::string::npos ||
+        name.find('\0') != std::string::npos || value.as_string().find('\0') != std::string::npos)
+      return fail(ErrorCode::invalid, "command.environment: '" + printable(name) +
+                                          "' is no variable that a process can have");
   return {};
 }
 

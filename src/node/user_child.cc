@@ -3,7 +3,9 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,6 +17,7 @@ namespace loam::node {
 namespace {
 
 constexpr std::size_t kOutputBytesMax = 256u << 20;
+constexpr int kIdleSecondsMax = 30;
 constexpr std::size_t kErrorBytesMax = 64u << 10;
 constexpr ErrorCode kCodes[] = {ErrorCode::invalid, ErrorCode::not_found,   ErrorCode::exists,
                                 ErrorCode::denied,  ErrorCode::unavailable, ErrorCode::busy,
@@ -41,6 +44,20 @@ Result<Fd> memory_file(std::string_view content) {
   return fd;
 }
 
+// A socket rather than a pipe for its time-out: the child has its user's id, who may stop it
+// (SIGSTOP) or let it wait on a filesystem of his own, and must not hold a worker of the node for
+// ever. EAGAIN then (busy).
+Result<Pipe> output_stream() {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+    return fail_errno("socketpair");
+  Pipe stream{Fd(ends[0]), Fd(ends[1])};
+  const timeval limit{.tv_sec = kIdleSecondsMax, .tv_usec = 0};
+  if (::setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) != 0)
+    return fail_errno("SO_RCVTIMEO");
+  return stream;
+}
+
 Error error_of_child(const Fd& standard_error, int status, const std::string& name) {
   (void)::lseek(standard_error.get(), 0, SEEK_SET);
   const auto text = read_fd(standard_error.get(), kErrorBytesMax);
@@ -61,7 +78,7 @@ Result<void> stream_from_user(const UserIds& user, const std::vector<std::string
                               const std::function<Result<void>(int output_fd)>& consume) {
   const Fd standard_input = LOAM_TRY(memory_file(input));
   const Fd standard_error = LOAM_TRY(memory_file({}));
-  Pipe output = LOAM_TRY(make_pipe());
+  Pipe output = LOAM_TRY(output_stream());
   SpawnOptions options;
   options.argv = {"/proc/self/exe"};
   options.argv.insert(options.argv.end(), arguments.begin(), arguments.end());
@@ -77,6 +94,14 @@ Result<void> stream_from_user(const UserIds& user, const std::vector<std::string
   output.write_end.reset();
   auto consumed = consume(output.read_end.get());
   output.read_end.reset();  // a child that still writes gets SIGPIPE
+  if (!consumed && consumed.error().code == ErrorCode::busy) {
+    (void)child.signal(SIGKILL);
+    consumed = fail(ErrorCode::unavailable,
+                    "reading the folder with its user's rights made no progress for " +
+                        std::to_string(kIdleSecondsMax) + " s");
+    (void)child.wait();
+    return consumed;
+  }
   const int status = LOAM_TRY(child.wait());
   // Killed by SIGPIPE because we stopped reading: our own finding is the reason.
   const bool we_stopped = WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE && !consumed;

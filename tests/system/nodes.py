@@ -104,6 +104,10 @@ class Node:
         return done
 
     def start(self, *arguments, cwd=None, environment=None, **options):
+        def interruptible():  # a shell's background job starts with SIGINT ignored
+            for number in (signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
+        options.setdefault("preexec_fn", interruptible)
         return subprocess.Popen(self.command(*arguments), cwd=cwd or self.folder, text=True, stdin=subprocess.DEVNULL,
                                 env={**self.environment, **(environment or {})}, **options)
 

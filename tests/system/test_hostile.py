@@ -128,3 +128,37 @@ def test_no_command_is_without_limits(shared):
     jobs = json.loads(as_user(shared, USER, "curl", "-sS", "--unix-socket", socket,
                               f"http://node/v1/runs/{shell}", check=True).stdout)["jobs"]
     assert jobs[0]["memory_bytes"] == 1 << 30
+
+
+def test_a_stopped_walk_does_not_hold_the_node(prefix):
+    """The walk has its user's id, so its user can stop it: the node gives it up and goes on."""
+    import os
+    import signal
+    import subprocess
+    import time
+    node = Node(prefix, None)
+    try:
+        node.run("node", "start")
+        folder = node.project({f"d{i}/{k}": "x" * 4096 for i in range(40) for k in range(100)})
+        for _ in range(20):
+            up = node.start("run", "-i", "--", "true", cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            stopped = None
+            while stopped is None and up.poll() is None:
+                for pid in filter(str.isdigit, os.listdir("/proc")):
+                    try:
+                        if b"__walk" in open(f"/proc/{pid}/cmdline", "rb").read():
+                            os.kill(int(pid), signal.SIGSTOP)
+                            stopped = int(pid)
+                    except OSError:
+                        pass
+            if stopped is not None:
+                break
+            up.communicate()
+        assert stopped is not None, "no walk was caught"
+        done = node.run("run", "--", "echo", "others go on", cwd=node.project({}))
+        assert done.stdout == "others go on\n"
+        _, error = up.communicate(timeout=120)
+        assert up.returncode != 0 and "no progress" in error
+        assert not os.path.exists(f"/proc/{stopped}")
+    finally:
+        node.close()
