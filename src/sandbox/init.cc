@@ -27,6 +27,21 @@
 namespace loam::sandbox {
 namespace {
 
+// What whoever started the node may have had ignored (nohup, a shell's background, timeout): a job starts
+// as from a terminal. The raw call, since the C library keeps 32 and 33 to itself.
+void set_default_signals() {
+  struct {
+    void* handler = nullptr;
+    unsigned long flags = 0;
+    void* restorer = nullptr;
+    unsigned long mask = 0;
+  } action;  // the kernel's own layout (rt_sigaction(2)), SIG_DFL
+  for (const int number :
+       {SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM, SIGCHLD, SIGTTIN, SIGTTOU, 32, 33})
+    ::syscall(SYS_rt_sigaction, number, &action, nullptr, sizeof action.mask);
+}
+
+
 constexpr std::size_t kSecretsBytesMax = 1u << 20;
 constexpr const char* kDefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -127,7 +142,7 @@ Result<void> place_streams(const InitParts& parts, int terminal) {
 
 // The exec resets what is caught; only what the keeper ignores would stay so.
 void reset_signals() {
-  for (const int number : {SIGPIPE, SIGHUP, SIGINT}) ::signal(number, SIG_DFL);
+  set_default_signals();
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
