@@ -31,6 +31,7 @@ def runc_bundle(folder):
     config["process"]["terminal"] = False
     config["process"].pop("rlimits", None)
     config["root"] = {"path": "/", "readonly": True}
+    config["mounts"] = [mount for mount in config["mounts"] if mount["type"] != "cgroup"]  # refused on hybrid hosts
     (bundle / "config.json").write_text(json.dumps(config))
     return bundle
 
