@@ -86,8 +86,10 @@ Result<Child> spawn(const SpawnOptions& options) {
   if (!error_fd) return fail_errno("dup");
   // Our memory is the child's until its exec: no page tables to copy, however large we are. What it
   // changes are its own descriptors, ids and signals; a lock that another thread holds gets free.
-  const pid_t pid = ::vfork();
-  if (pid < 0) return fail_errno("vfork");
+  // Not where before_exec may change ids: that makes the memory, ours too, undumpable, and with it every
+  // /proc/PID of a later child root's (a rootless node could write no id map any more).
+  const pid_t pid = options.before_exec ? ::fork() : ::vfork();
+  if (pid < 0) return fail_errno("fork");
   if (pid == 0)
     run_child(options, argv.data(), options.environment.empty() ? nullptr : environment.data(), null_fd.get(),
               error_fd.get());

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,6 +35,14 @@ TEST(Process, InheritsOnlyWhatIsNamed) {
       run_collect({.argv = {"ls", "/proc/self/fd"}, .descriptors = {{pipe->write_end.get(), 7}}});
   ::close(leaked);
   EXPECT_EQ(output->standard_output, "0\n1\n2\n3\n7\n") << "3 is what ls itself looks through";
+}
+
+TEST(Process, AChildThatChangesItsIdsLeavesOursAsTheyAre) {
+  ASSERT_EQ(::geteuid(), 0u) << "needs root";
+  ASSERT_EQ(::prctl(PR_SET_DUMPABLE, 1), 0);
+  const auto output = run_collect({.argv = {"id", "-u"}, .before_exec = [] { return ::setresuid(65534, 65534, 65534); }});
+  EXPECT_EQ(output->standard_output, "65534\n");
+  EXPECT_EQ(::prctl(PR_GET_DUMPABLE), 1);
 }
 
 TEST(Process, AHandleThatDiesTakesItsProcessAlong) {
