@@ -1,13 +1,15 @@
 """Loam's side of your code: parameters, metrics, folders, and the signature of a model.
 
 Pure Python, 3.6 or newer, no dependency. Outside Loam everything still works: params() is empty, log() is
-silent, and the folders are ./model. Documented in docs/python.md.
+silent, the folders are ./model and ./checkpoints. Documented in docs/python.md.
 """
 import json
 import math
 import os
 
-__all__ = ["log", "model", "output", "params", "signature"]
+from ._checkpoint import checkpoint, preempted, resume
+
+__all__ = ["checkpoint", "log", "model", "output", "params", "preempted", "resume", "signature"]
 
 _DATATYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
               "FP16", "FP32", "FP64")

@@ -72,14 +72,12 @@ class _Timespec(ctypes.Structure):
 def _find_syscall():
     # Whatever C library this Python runs on is already in the process: no look-up by name, which is
     # another one on musl and needs a compiler or ldconfig.
-    for name in (None, "libc.so.6", "libc.so"):
-        try:
-            function = ctypes.CDLL(name, use_errno=True).syscall
-        except (OSError, AttributeError):
-            continue
-        function.restype = ctypes.c_long
-        return function
-    raise ImportError("loam: no C library with syscall() in this process")
+    try:
+        function = ctypes.CDLL(None, use_errno=True).syscall
+    except (OSError, AttributeError):
+        raise ImportError("loam: no C library with syscall() in this process")
+    function.restype = ctypes.c_long
+    return function
 
 
 if _SYS_FUTEX is None:

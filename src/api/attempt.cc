@@ -2,29 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <string_view>
+
+#include "api/fields.h"
 
 namespace loam::api {
 namespace {
-
-template <class Enum, std::size_t kCount>
-std::string_view name_of(const std::array<std::pair<Enum, std::string_view>, kCount>& names,
-                         Enum value) {
-  for (const auto& [candidate, name] : names)
-    if (candidate == value) return name;
-  LOAM_ASSERT(!"an enumerator without a name");
-  return {};
-}
-
-template <class Enum, std::size_t kCount>
-Result<Enum> enum_at(const Json& document, std::string_view key,
-                     const std::array<std::pair<Enum, std::string_view>, kCount>& names) {
-  const std::string text = LOAM_TRY(document.string_at(key));
-  for (const auto& [value, name] : names)
-    if (name == text) return value;
-  return fail(ErrorCode::invalid, std::string(key) + ": unknown value '" + text + "'");
-}
 
 constexpr std::array<std::pair<Network, std::string_view>, 2> kNetworks{
     {{Network::host, "host"}, {Network::none, "none"}}};
@@ -34,26 +17,6 @@ constexpr std::array<std::pair<Scratch, std::string_view>, 2> kScratches{
     {{Scratch::memory, "memory"}, {Scratch::disk, "disk"}}};
 constexpr std::array<std::pair<Owner, std::string_view>, 2> kOwners{
     {{Owner::as_is, "as_is"}, {Owner::root_is_user, "root_is_user"}}};
-constexpr std::array<std::pair<Outcome, std::string_view>, 8> kOutcomes{
-    {{Outcome::exited, "exited"},
-     {Outcome::signaled, "signaled"},
-     {Outcome::timed_out, "timed_out"},
-     {Outcome::cancelled, "cancelled"},
-     {Outcome::out_of_memory, "out_of_memory"},
-     {Outcome::failed_to_start, "failed_to_start"},
-     {Outcome::unkillable, "unkillable"},
-     {Outcome::lost, "lost"}}};
-
-// A JSON integer that fits the field; the error names the key.
-template <class Integer>
-Result<Integer> number_at(const Json& document, std::string_view key) {
-  const std::int64_t value = LOAM_TRY(document.int_at(key));
-  if (value < 0 || static_cast<std::uint64_t>(value) >
-                       static_cast<std::uint64_t>(std::numeric_limits<Integer>::max()))
-    return fail(ErrorCode::invalid, std::string(key) + ": out of range");
-  return static_cast<Integer>(value);
-}
-
 // Lists of pairs keep their order, so they are arrays of two strings and not objects.
 Json pairs_to_json(const std::vector<std::pair<std::string, std::string>>& pairs) {
   Json list = Json::array();
@@ -120,22 +83,97 @@ Result<std::vector<GeneratedFile>> files_from(const Json& list) {
   return files;
 }
 
-Result<std::vector<std::uint32_t>> groups_from(const Json& list) {
-  std::vector<std::uint32_t> groups;
-  for (const Json& item : list.as_array()) {
-    const std::int64_t value = item.as_int(-1);
-    if (value < 0 || value > std::numeric_limits<std::uint32_t>::max())
-      return fail(ErrorCode::invalid, "groups: out of range");
-    groups.push_back(static_cast<std::uint32_t>(value));
-  }
-  return groups;
+Json devices_to_json(const std::vector<DevicePlan>& devices) {
+  Json list = Json::array();
+  for (const DevicePlan& device : devices)
+    list.push(Json::object({{"path", device.path},
+                            {"block", device.block},
+                            {"major", device.major_number},
+                            {"minor", device.minor_number}}));
+  return list;
 }
 
-// The three parts of a plan that attempt_plan_from reads, one function each.
+Result<std::vector<DevicePlan>> devices_from(const Json& list) {
+  std::vector<DevicePlan> devices;
+  for (const Json& item : list.as_array()) {
+    DevicePlan device;
+    device.path = LOAM_TRY(item.string_at("path"));
+    device.block = LOAM_TRY(item.bool_at("block"));
+    device.major_number = LOAM_TRY(number_at<std::uint32_t>(item, "major"));
+    device.minor_number = LOAM_TRY(number_at<std::uint32_t>(item, "minor"));
+    if (!device.path.starts_with("/dev/") || device.path.find("/..") != std::string::npos)
+      return fail(ErrorCode::invalid, "devices: expected paths below /dev");
+    devices.push_back(std::move(device));
+  }
+  return devices;
+}
+
+Json locks_to_json(const std::vector<DeviceLockPlan>& locks) {
+  Json list = Json::array();
+  for (const DeviceLockPlan& lock : locks)
+    list.push(Json::object({{"device", lock.device},
+                            {"names", Json::array_of(lock.names)},
+                            {"count", lock.count},
+                            {"shared", lock.shared}}));
+  return list;
+}
+
+Result<std::vector<DeviceLockPlan>> locks_from(const Json& list) {
+  std::vector<DeviceLockPlan> locks;
+  for (const Json& item : list.as_array()) {
+    DeviceLockPlan lock;
+    lock.device = LOAM_TRY(item.string_at("device"));
+    lock.names = item["names"].as_strings();
+    lock.count = LOAM_TRY(number_at<std::uint32_t>(item, "count"));
+    lock.shared = LOAM_TRY(item.bool_at("shared"));
+    for (const std::string& name : lock.names)
+      if (name.empty() || name[0] == '.' || name.find('/') != std::string::npos)
+        return fail(ErrorCode::invalid, "device_locks: expected names of files");
+    locks.push_back(std::move(lock));
+  }
+  return locks;
+}
+
+Json numbers_to_json(const std::vector<std::uint32_t>& numbers) {
+  Json list = Json::array();
+  for (const std::uint32_t number : numbers) list.push(number);
+  return list;
+}
+
+Result<std::vector<std::uint32_t>> numbers_at(const Json& document, std::string_view key) {
+  std::vector<std::uint32_t> numbers;
+  for (const Json& item : document[key].as_array()) {
+    const std::int64_t value = item.as_int(-1);
+    if (value < 0 || value > std::numeric_limits<std::uint32_t>::max())
+      return fail(ErrorCode::invalid, std::string(key) + ": out of range");
+    numbers.push_back(static_cast<std::uint32_t>(value));
+  }
+  return numbers;
+}
+
+Json ranks_to_json(const std::vector<RankPlan>& ranks) {
+  Json list = Json::array();
+  for (const RankPlan& rank : ranks)
+    list.push(Json::object({{"environment", pairs_to_json(rank.environment)},
+                            {"cpus", numbers_to_json(rank.cpus)}}));
+  return list;
+}
+
+Result<std::vector<RankPlan>> ranks_from(const Json& list) {
+  if (list.size() > kRanksMax)
+    return fail(ErrorCode::too_large, "ranks: over " + std::to_string(kRanksMax));
+  std::vector<RankPlan> ranks;
+  for (const Json& item : list.as_array())
+    ranks.push_back({.environment = LOAM_TRY(pairs_at(item, "environment")),
+                     .cpus = LOAM_TRY(numbers_at(item, "cpus"))});
+  return ranks;
+}
+
+// The four parts of a plan that attempt_plan_from reads, one function each.
 Result<void> read_identity(const Json& document, AttemptPlan& plan) {
   plan.uid = LOAM_TRY(number_at<std::uint32_t>(document, "uid"));
   plan.gid = LOAM_TRY(number_at<std::uint32_t>(document, "gid"));
-  plan.groups = LOAM_TRY(groups_from(document["groups"]));
+  plan.groups = LOAM_TRY(numbers_at(document, "groups"));
   plan.hostname = LOAM_TRY(document.string_at("hostname"));
   if (plan.uid == 0 || plan.gid == 0) return fail(ErrorCode::invalid, "uid, gid: no job runs as 0");
   return {};
@@ -155,6 +193,21 @@ Result<void> read_files(const Json& document, AttemptPlan& plan) {
   return {};
 }
 
+Result<void> read_devices(const Json& document, AttemptPlan& plan) {
+  plan.devices = LOAM_TRY(devices_from(document["devices"]));
+  plan.device_locks = LOAM_TRY(locks_from(document["device_locks"]));
+  plan.device_lock_folder = LOAM_TRY(document.string_at("device_lock_folder"));
+  plan.device_lock_owner = LOAM_TRY(document.string_at("device_lock_owner"));
+  plan.cpus = LOAM_TRY(numbers_at(document, "cpus"));
+  plan.memory_nodes = LOAM_TRY(numbers_at(document, "memory_nodes"));
+  plan.pinned = LOAM_TRY(document.bool_at("pinned"));
+  plan.huge_page_bytes = LOAM_TRY(number_at<std::uint64_t>(document, "huge_page_bytes"));
+  plan.huge_bytes = LOAM_TRY(number_at<std::uint64_t>(document, "huge_bytes"));
+  if (!plan.device_locks.empty() && !plan.device_lock_folder.starts_with('/'))
+    return fail(ErrorCode::invalid, "device_lock_folder: expected an absolute path");
+  return {};
+}
+
 Result<void> read_limits(const Json& document, AttemptPlan& plan) {
   plan.network = LOAM_TRY(enum_at(document, "network", kNetworks));
   plan.cgroup.v2 = LOAM_TRY(document["cgroup"].string_at("v2"));
@@ -165,6 +218,10 @@ Result<void> read_limits(const Json& document, AttemptPlan& plan) {
   plan.shm_bytes = LOAM_TRY(number_at<std::uint64_t>(document, "shm_bytes"));
   plan.time_limit_ms = LOAM_TRY(number_at<std::int64_t>(document, "time_limit_ms"));
   plan.grace_ms = LOAM_TRY(number_at<std::int64_t>(document, "grace_ms"));
+  if (document.has("checkpoint_signal")) {  // a plan of a node from before there were checkpoints
+    plan.checkpoint_signal = LOAM_TRY(number_at<int>(document, "checkpoint_signal"));
+    plan.checkpoint_grace_ms = LOAM_TRY(number_at<std::int64_t>(document, "checkpoint_grace_ms"));
+  }
   plan.output_bytes_max = LOAM_TRY(number_at<std::uint64_t>(document, "output_bytes_max"));
   plan.terminal = LOAM_TRY(document.bool_at("terminal"));
   plan.standard_input = LOAM_TRY(document.bool_at("standard_input"));
@@ -175,19 +232,18 @@ Result<void> read_limits(const Json& document, AttemptPlan& plan) {
 }  // namespace
 
 Json to_json(const AttemptPlan& plan) {
-  Json groups = Json::array();
-  for (const std::uint32_t group : plan.groups) groups.push(group);
   return Json::object({
       {"version", kAttemptPlanVersion},
       {"attempt", plan.attempt},
       {"folder", plan.folder},
       {"argv", Json::array_of(plan.argv)},
       {"environment", pairs_to_json(plan.environment)},
+      {"ranks", ranks_to_json(plan.ranks)},
       {"secrets_file", plan.secrets_file},
       {"directory", plan.directory},
       {"uid", plan.uid},
       {"gid", plan.gid},
-      {"groups", std::move(groups)},
+      {"groups", numbers_to_json(plan.groups)},
       {"hostname", plan.hostname},
       {"root", name_of(kRoots, plan.root)},
       {"root_tree", plan.root_tree},
@@ -201,12 +257,23 @@ Json to_json(const AttemptPlan& plan) {
       {"files", files_to_json(plan.files)},
       {"network", name_of(kNetworks, plan.network)},
       {"cgroup", Json::object({{"v2", plan.cgroup.v2}, {"v1", pairs_to_json(plan.cgroup.v1)}})},
+      {"devices", devices_to_json(plan.devices)},
+      {"device_locks", locks_to_json(plan.device_locks)},
+      {"device_lock_folder", plan.device_lock_folder},
+      {"device_lock_owner", plan.device_lock_owner},
+      {"cpus", numbers_to_json(plan.cpus)},
+      {"memory_nodes", numbers_to_json(plan.memory_nodes)},
+      {"pinned", plan.pinned},
+      {"huge_page_bytes", plan.huge_page_bytes},
+      {"huge_bytes", plan.huge_bytes},
       {"memory_bytes", plan.memory_bytes},
       {"cpu_milli", plan.cpu_milli},
       {"processes_max", plan.processes_max},
       {"shm_bytes", plan.shm_bytes},
       {"time_limit_ms", plan.time_limit_ms},
       {"grace_ms", plan.grace_ms},
+      {"checkpoint_signal", plan.checkpoint_signal},
+      {"checkpoint_grace_ms", plan.checkpoint_grace_ms},
       {"output_bytes_max", plan.output_bytes_max},
       {"terminal", plan.terminal},
       {"standard_input", plan.standard_input},
@@ -225,80 +292,18 @@ Result<AttemptPlan> attempt_plan_from(const Json& document) {
     plan.argv = document["argv"].as_strings();
     if (plan.argv.empty()) return fail(ErrorCode::invalid, "argv: empty");
     plan.environment = LOAM_TRY(pairs_at(document, "environment"));
+    plan.ranks = LOAM_TRY(ranks_from(document["ranks"]));
     plan.secrets_file = LOAM_TRY(document.string_at("secrets_file"));
     plan.directory = LOAM_TRY(document.string_at("directory"));
     LOAM_CHECK(read_identity(document, plan));
     LOAM_CHECK(read_files(document, plan));
+    LOAM_CHECK(read_devices(document, plan));
     LOAM_CHECK(read_limits(document, plan));
     return plan;
   };
   auto plan = read();
   if (!plan) return in_context("attempt plan", plan.error());
   return plan;
-}
-
-std::string_view outcome_name(Outcome outcome) { return name_of(kOutcomes, outcome); }
-
-Result<Outcome> outcome_from(std::string_view name) {
-  for (const auto& [value, candidate] : kOutcomes)
-    if (candidate == name) return value;
-  return fail(ErrorCode::invalid, "unknown outcome '" + std::string(name) + "'");
-}
-
-Json to_json(const std::vector<MissingGuard>& missing) {
-  Json list = Json::array();
-  for (const MissingGuard& item : missing)
-    list.push(Json::object({{"guard", item.guard}, {"reason", item.reason}}));
-  return list;
-}
-
-Result<std::vector<MissingGuard>> missing_guards_from(const Json& list) {
-  std::vector<MissingGuard> missing;
-  for (const Json& item : list.as_array()) {
-    MissingGuard one;
-    one.guard = LOAM_TRY(item.string_at("guard"));
-    one.reason = LOAM_TRY(item.string_at("reason"));
-    missing.push_back(std::move(one));
-  }
-  return missing;
-}
-
-Json to_json(const ExitRecord& record) {
-  return Json::object({
-      {"attempt", record.attempt},
-      {"outcome", outcome_name(record.outcome)},
-      {"code", record.code},
-      {"signal", record.signal},
-      {"error", record.error},
-      {"started_ms", record.started_ms},
-      {"ended_ms", record.ended_ms},
-      {"memory_peak_bytes", record.memory_peak_bytes},
-      {"memory_limit_bytes", record.memory_limit_bytes},
-      {"cpu_ns", record.cpu_ns},
-      {"missing", to_json(record.missing)},
-  });
-}
-
-Result<ExitRecord> exit_record_from(const Json& document) {
-  const auto read = [&]() -> Result<ExitRecord> {
-    ExitRecord record;
-    record.attempt = LOAM_TRY(document.string_at("attempt"));
-    const std::string outcome = LOAM_TRY(document.string_at("outcome"));
-    record.outcome = LOAM_TRY(outcome_from(outcome));
-    record.code = LOAM_TRY(number_at<int>(document, "code"));
-    record.signal = LOAM_TRY(number_at<int>(document, "signal"));
-    record.error = LOAM_TRY(document.string_at("error"));
-    record.started_ms = LOAM_TRY(document.int_at("started_ms"));
-    record.ended_ms = LOAM_TRY(document.int_at("ended_ms"));
-    record.memory_peak_bytes = LOAM_TRY(number_at<std::uint64_t>(document, "memory_peak_bytes"));
-    record.memory_limit_bytes = LOAM_TRY(number_at<std::uint64_t>(document, "memory_limit_bytes"));
-    record.cpu_ns = LOAM_TRY(number_at<std::uint64_t>(document, "cpu_ns"));
-    record.missing = LOAM_TRY(missing_guards_from(document["missing"]));
-    return record;
-  };
-  auto record = read();
-  if (!record) return in_context("exit record", record.error());
-  return record;
 }
 
 }  // namespace loam::api

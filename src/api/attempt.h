@@ -19,7 +19,7 @@
 
 namespace loam::api {
 
-inline constexpr int kAttemptPlanVersion = 1;
+inline constexpr int kAttemptPlanVersion = 2;
 inline constexpr std::size_t kShimPacketBytesMax = 64 * 1024;
 
 enum class Network { host, none };
@@ -47,11 +47,35 @@ struct CgroupPlan {
   std::vector<std::pair<std::string, std::string>> v1;       // controller → folder made by the node
 };
 
+// A device node of the host that the job is given, at the same path.
+struct DevicePlan {
+  std::string path;            // below /dev
+  bool block = false;
+  std::uint32_t major_number = 0;
+  std::uint32_t minor_number = 0;
+};
+
+// Held by the shim before anything starts, between all nodes of the machine (sandbox/device_lock.h).
+struct DeviceLockPlan {
+  std::string device;               // its id, for people
+  std::vector<std::string> names;
+  std::uint32_t count = 1;          // how many of the names
+  bool shared = false;
+};
+
+// One process of a gang, which has this besides what all of the attempt's have.
+struct RankPlan {
+  std::vector<std::pair<std::string, std::string>> environment;
+  std::vector<std::uint32_t> cpus;  // pinned: of the attempt's, those of this rank
+};
+inline constexpr std::size_t kRanksMax = 256;  // two descriptors of the shim each while they start
+
 struct AttemptPlan {
   std::string attempt;                 // "42"
   std::string folder;                  // STATE/attempts/42, 0700, holds lock plan.json shim.sock exit.json output/
   std::vector<std::string> argv;
   std::vector<std::pair<std::string, std::string>> environment;  // complete; nothing is inherited
+  std::vector<RankPlan> ranks;         // a gang: one process each, limits are of all; empty: one process, no rank
   std::string secrets_file;            // JSON object NAME → value, "" for none; read at start
   std::string directory = "/project";
 
@@ -74,12 +98,23 @@ struct AttemptPlan {
   Network network = Network::host;
 
   CgroupPlan cgroup;
+  std::vector<DevicePlan> devices;
+  std::vector<DeviceLockPlan> device_locks;
+  std::string device_lock_folder;      // where there are locks
+  std::string device_lock_owner;       // "alice's node (STATE)": who the file says holds them
+  std::vector<std::uint32_t> cpus;     // pinned: exactly these; else what the pinned ones leave; empty: all
+  std::vector<std::uint32_t> memory_nodes;
+  bool pinned = false;
+  std::uint64_t huge_page_bytes = 0;   // the size of a page; 0: none
+  std::uint64_t huge_bytes = 0;
   std::uint64_t memory_bytes = 0;      // 0: no limit
   std::uint32_t cpu_milli = 0;         // 1000 = one CPU; 0: no limit
   std::uint32_t processes_max = 4096;
   std::uint64_t shm_bytes = 64u << 20;
   std::int64_t time_limit_ms = 0;      // 0: none. TERM, grace_ms, KILL, outcome timed_out
   std::int64_t grace_ms = 10'000;
+  int checkpoint_signal = 0;           // before a preemption, to the processes that catch it; 0: TERM to all
+  std::int64_t checkpoint_grace_ms = 0;  // of a preemption, where there is a checkpoint_signal
   std::uint64_t output_bytes_max = 64u << 20;  // kept output of one attempt, over two rotated files
   bool terminal = false;               // run -t: a pty; the shim waits for an attached client (30 s at most)
   bool standard_input = false;         // run -i: stdin comes from the attached client
@@ -90,7 +125,10 @@ Json to_json(const AttemptPlan& plan);
 Result<AttemptPlan> attempt_plan_from(const Json& document);
 
 // How an attempt ended. `lost` is the node's word for an attempt without an exit record.
-enum class Outcome { exited, signaled, timed_out, cancelled, out_of_memory, failed_to_start, unkillable, lost };
+// `device_busy`: a device was held elsewhere, so nothing was started; it costs the job nothing.
+// `preempted`: it was told to make room and did not end with status 0, which is a success whenever it comes.
+enum class Outcome { exited, signaled, timed_out, cancelled, out_of_memory, failed_to_start, unkillable, lost,
+                     device_busy, preempted };
 std::string_view outcome_name(Outcome outcome);
 Result<Outcome> outcome_from(std::string_view name);
 
@@ -106,8 +144,10 @@ struct ExitRecord {
   std::string attempt;
   Outcome outcome = Outcome::exited;
   int code = 0;                     // exit status where exited
-  int signal = 0;                   // where signaled, timed_out, cancelled
-  std::string error;                // failed_to_start: what, in a person's words
+  int signal = 0;                   // where signaled, timed_out, cancelled, preempted
+  std::string error;                // failed_to_start, device_busy: what, in a person's words
+  std::string device;               // device_busy: which one
+  int rank = -1;                    // of a gang: who failed first; code and signal are its own
   std::int64_t started_ms = 0;      // wall clock
   std::int64_t ended_ms = 0;
   std::uint64_t memory_peak_bytes = 0;   // 0: unknown
@@ -120,10 +160,14 @@ Json to_json(const ExitRecord& record);
 Result<ExitRecord> exit_record_from(const Json& document);
 
 // Packets node → shim: {"type":"stop","outcome":"cancelled"|"timed_out"}  TERM, grace, KILL
+//                      {"type":"stop","outcome":"preempted"}              the checkpoint's signal to those who
+//                                        catch it, else TERM to all; grace, KILL. A cancellation overrides it
 //                      {"type":"kill"}                                    KILL at once
 //                      {"type":"signal","number":10}
 //                      {"type":"attach"} with one descriptor (SCM_RIGHTS): a client's stream, spoken in
 //                                        attach frames (api/attach.h) from then on
+//                      {"type":"join","argv":[…],"environment":{…},"terminal":true} with one descriptor:
+//                                        one more process in the sandbox for this client, in attach frames
 //                      {"type":"committed"}   the exit is in the database; the shim may go
 // Packets shim → node: {"type":"running","started_ms":…,"missing":[…]}    also to each new connection
 //                      {"type":"exited","record":{ExitRecord}}           likewise, once it has ended

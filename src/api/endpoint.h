@@ -7,8 +7,9 @@
 //                                   listens on channel.sock in it; bound into the replica as /loam/channel
 //   ENDPOINT/requests/              request log segments, owned by the job's user, written by the gateway
 //   ENDPOINT/status/status.json     written by the gateway: {"listening":"127.0.0.1:8000","models":
-//                                   [{"name","ready_replicas","error"}]} or {"error":"…"}; the node reads it
-//                                   as foreign bytes
+//                                   [{"name","version","ready":[ATTEMPT],"conflict","error"}]} or
+//                                   {"error":"…"}; the node reads it as foreign bytes. conflict: replicas with
+//                                   other signatures than the connected ones were refused
 #pragma once
 
 #include <cstdint>

@@ -80,9 +80,11 @@ Result<int> Child::wait() {
   return status;
 }
 
-void Child::release() {
+void Child::release() { (void)release_pidfd(); }
+
+Fd Child::release_pidfd() {
   pid_ = -1;
-  pidfd_.reset();
+  return std::move(pidfd_);
 }
 
 Result<std::size_t> read_full(int fd, std::span<std::byte> buffer) {

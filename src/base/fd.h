@@ -75,6 +75,8 @@ class Child {
   // Blocks until the end; the wait status as waitpid's.
   Result<int> wait();
   void release();
+  // As release, for who waits for the end by other means.
+  Fd release_pidfd();
 
  private:
   pid_t pid_ = -1;

@@ -16,6 +16,8 @@
 namespace loam {
 namespace {
 
+constexpr int kExecLimitMs = 30'000;
+
 std::vector<char*> pointers(const std::vector<std::string>& strings) {
   std::vector<char*> list;
   for (const std::string& text : strings) list.push_back(const_cast<char*>(text.c_str()));
@@ -97,6 +99,14 @@ Result<Child> spawn(const SpawnOptions& options) {
   Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   if (!pidfd) return fail_errno("pidfd_open");
   Child child(pid, std::move(pidfd));
+  // A child with a user's ids can be stopped by him before its exec.
+  pollfd outcome{errors.read_end.get(), POLLIN, 0};
+  int ready = 0;
+  while ((ready = ::poll(&outcome, 1, kExecLimitMs)) < 0 && errno == EINTR) {
+  }
+  if (ready == 0)
+    return fail(ErrorCode::unavailable, options.argv[0] + ": did not start within " +
+                                            std::to_string(kExecLimitMs / 1000) + " s");
   int number = 0;
   const auto got = LOAM_TRY(read_full(errors.read_end.get(), std::as_writable_bytes(std::span(&number, 1))));
   if (got == sizeof number) return fail_errno(options.argv[0], number);
@@ -127,6 +137,16 @@ Result<Output> run_collect(SpawnOptions options) {
   }
   output.status = LOAM_TRY(child.wait());
   return output;
+}
+
+void set_default_signal(int number) {
+  struct {
+    void* handler = nullptr;
+    unsigned long flags = 0;
+    void* restorer = nullptr;
+    unsigned long mask = 0;
+  } action;  // the kernel's own layout (rt_sigaction(2)), SIG_DFL
+  (void)::syscall(SYS_rt_sigaction, number, &action, nullptr, sizeof action.mask);
 }
 
 std::string describe_status(int wait_status) {

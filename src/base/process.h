@@ -37,6 +37,10 @@ struct Output {
 // Runs to the end and collects; each stream at most 16 MiB (the rest is dropped).
 Result<Output> run_collect(SpawnOptions options);
 
+// SIG_DFL, by system calls alone: also for 32 and 33, which the C library keeps to itself and a starter may
+// have had ignored all the same.
+void set_default_signal(int number);
+
 // "exit status 3", "killed by signal 9 (Killed)".
 std::string describe_status(int wait_status);
 

@@ -44,5 +44,7 @@ class Sha256 {
 };
 
 Digest sha256_of(std::string_view text);
+// From the descriptor's position to its end.
+Result<Digest> sha256_of_file(int fd);
 
 }  // namespace loam

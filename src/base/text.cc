@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <charconv>
 #include <cmath>
 #include <cstdlib>
 
@@ -257,12 +258,58 @@ static bool is_control(std::string_view character) {
   return character.size() == 2 && first == 0xC2 && static_cast<unsigned char>(character[1]) < 0xA0;
 }
 
+// Shown as nothing, or turning the order of what follows: a text would not be what it looks like.
+static bool is_unseen(std::string_view character) {
+  static constexpr std::string_view kUnseen[] = {
+      "\u200B", "\u200E", "\u200F", "\u202A", "\u202B", "\u202C", "\u202D",
+      "\u202E", "\u2060", "\u2066", "\u2067", "\u2068", "\u2069", "\uFEFF"};
+  return std::find(std::begin(kUnseen), std::end(kUnseen), character) != std::end(kUnseen);
+}
+
+std::string format_numbers(const std::vector<std::uint32_t>& numbers) {
+  std::vector<std::uint32_t> sorted = numbers;
+  std::sort(sorted.begin(), sorted.end());
+  sorted.erase(std::unique(sorted.begin(), sorted.end()), sorted.end());
+  std::string text;
+  for (std::size_t i = 0; i < sorted.size();) {
+    std::size_t last = i;
+    while (last + 1 < sorted.size() && sorted[last + 1] == sorted[last] + 1) ++last;
+    if (!text.empty()) text += ',';
+    text += std::to_string(sorted[i]);
+    if (last > i) text += '-' + std::to_string(sorted[last]);
+    i = last + 1;
+  }
+  return text;
+}
+
+std::vector<std::uint32_t> parse_numbers(std::string_view text) {
+  constexpr std::uint32_t kRangeMax = 1u << 16;
+  std::vector<std::uint32_t> numbers;
+  const char* at = text.data();
+  const char* const end = text.data() + text.size();
+  while (at != end) {
+    std::uint32_t first = 0;
+    auto read = std::from_chars(at, end, first);
+    if (read.ec != std::errc()) break;
+    std::uint32_t last = first;
+    if (read.ptr != end && *read.ptr == '-') {
+      read = std::from_chars(read.ptr + 1, end, last);
+      if (read.ec != std::errc() || last < first || last - first > kRangeMax) break;
+    }
+    for (std::uint64_t number = first; number <= last; ++number)
+      numbers.push_back(static_cast<std::uint32_t>(number));
+    at = read.ptr;
+    while (at != end && (*at == ',' || *at == ' ' || *at == '\n' || *at == '\t')) ++at;
+  }
+  return numbers;
+}
+
 std::string printable(std::string_view text) {
   std::string out;
   while (!text.empty()) {
     const std::size_t length = character_length(text);
     const std::string_view character = text.substr(0, length == 0 ? 1 : length);
-    if (length == 0 || is_control(character)) {
+    if (length == 0 || is_control(character) || is_unseen(character)) {
       for (const char c : character) out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
     } else {
       out += character;

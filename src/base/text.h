@@ -31,7 +31,12 @@ std::string format_size(std::uint64_t bytes);  // "1.5 GiB"
 Result<std::chrono::nanoseconds> parse_duration(std::string_view text);
 std::string format_duration(std::chrono::nanoseconds duration);  // "1m 30s", "2.4 s", "5 ms"
 
-// For a person's terminal: control bytes of foreign text become \xNN.
+// Lists of numbers as the kernel writes and reads them: "0-3,8". Reading takes white space and new
+// lines between them too, and stops at the first thing that is no number.
+std::string format_numbers(const std::vector<std::uint32_t>& numbers);
+std::vector<std::uint32_t> parse_numbers(std::string_view text);
+
+// For a person's terminal: control bytes of foreign text, and characters that hide or turn text, become \xNN.
 std::string printable(std::string_view text);
 
 }  // namespace loam

@@ -60,10 +60,27 @@ TEST(Text, ForeignTextCannotDriveATerminal) {
             "\xc2\xa0\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80");
 }
 
+// What is not seen, or turns the order of what follows it.
+TEST(Text, PrintableShowsWhatHides) {
+  EXPECT_EQ(printable("a\u200Bb\u202Ec\uFEFF"), R"(a\xe2\x80\x8bb\xe2\x80\xaec\xef\xbb\xbf)");
+}
+
 TEST(Text, Hex) {
   EXPECT_EQ(to_hex(*from_hex("00ff7a")), "00ff7a");
   EXPECT_FALSE(from_hex("0"));
   EXPECT_FALSE(from_hex("0G"));
+}
+
+TEST(Text, ListsOfNumbersAsTheKernelWritesThem) {
+  EXPECT_EQ(format_numbers({8, 0, 1, 2, 3, 3}), "0-3,8");
+  EXPECT_EQ(format_numbers({}), "");
+  EXPECT_EQ(parse_numbers("0-3,8\n"), (std::vector<std::uint32_t>{0, 1, 2, 3, 8}));
+  EXPECT_EQ(parse_numbers("12\n7\n"), (std::vector<std::uint32_t>{12, 7}));
+  EXPECT_TRUE(parse_numbers("").empty());
+  EXPECT_EQ(parse_numbers("1,x"), std::vector<std::uint32_t>{1});
+  EXPECT_TRUE(parse_numbers("5-1,2").empty());
+  EXPECT_TRUE(parse_numbers("0-4294967295").empty());  // no list of that length is made
+  EXPECT_EQ(parse_numbers("4294967295"), std::vector<std::uint32_t>{4294967295});
 }
 
 }  // namespace

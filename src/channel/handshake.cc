@@ -12,13 +12,13 @@
 
 #include "base/files.h"
 #include "base/json.h"
+#include "base/packet.h"
 #include "base/text.h"
 
 namespace loam::channel {
 namespace {
 
 constexpr int kBacklog = 8;
-constexpr std::size_t kDescriptorsMax = 8;
 
 struct Address {
   Fd folder;  // keeps /proc/self/fd/N meaningful while the address is used
@@ -48,63 +48,22 @@ struct Packet {
   std::vector<Fd> descriptors;
 };
 
-void collect_descriptors(msghdr& message, std::vector<Fd>& descriptors) {
-  for (cmsghdr* control = CMSG_FIRSTHDR(&message); control;
-       control = CMSG_NXTHDR(&message, control)) {
-    if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS) continue;
-    const std::size_t count = (control->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < count; ++i) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(control) + i * sizeof(int), sizeof fd);
-      descriptors.emplace_back(fd);
-    }
-  }
-}
-
 Result<std::optional<Packet>> receive(int socket) {
   Packet packet;
   packet.text.resize(kPacketBytesMax);
-  iovec part = {.iov_base = packet.text.data(), .iov_len = packet.text.size()};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(kDescriptorsMax * sizeof(int))> control;
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  ssize_t count = 0;
-  do {
-    count = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  } while (count < 0 && errno == EINTR);
+  ReceivedPacket received = loam::receive_packet(socket, packet.text);
+  ssize_t count = received.size_bytes;
   if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return std::optional<Packet>{};
   if (count < 0 && errno == ECONNRESET) count = 0;
   if (count < 0) return fail_errno("recvmsg");
-  collect_descriptors(message, packet.descriptors);
-  if ((message.msg_flags & MSG_TRUNC) != 0) return fail(ErrorCode::too_large, "packet over 64 KiB");
+  packet.descriptors = std::move(received.descriptors);
+  if (received.truncated) return fail(ErrorCode::too_large, "packet over 64 KiB");
   packet.text.resize(static_cast<std::size_t>(count));
   return std::optional(std::move(packet));
 }
 
 Result<void> send_with(int socket, std::string_view text, const std::vector<int>& descriptors) {
-  iovec part = {.iov_base = const_cast<char*>(text.data()), .iov_len = text.size()};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(kDescriptorsMax * sizeof(int))> control{};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  if (!descriptors.empty()) {
-    const std::size_t size_bytes = descriptors.size() * sizeof(int);
-    message.msg_control = control.data();
-    message.msg_controllen = CMSG_SPACE(size_bytes);
-    cmsghdr* rights = CMSG_FIRSTHDR(&message);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(size_bytes);
-    std::memcpy(CMSG_DATA(rights), descriptors.data(), size_bytes);
-  }
-  ssize_t count = 0;
-  do {
-    count = ::sendmsg(socket, &message, MSG_NOSIGNAL);
-  } while (count < 0 && errno == EINTR);
-  if (count < 0) return fail_errno("sendmsg");
+  if (loam::send_packet(socket, text, descriptors) < 0) return fail_errno("sendmsg");
   return {};
 }
 

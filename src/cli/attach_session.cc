@@ -66,7 +66,7 @@ class Session {
       if (number == SIGWINCH) {
         if (options_.terminal)
           send(api::AttachFrame::resize, resize_payload(window_size(options_.input_fd)));
-      } else if (number == SIGHUP || end_.interrupted) {
+      } else if (number == SIGHUP || end_.interrupted || !options_.cancel) {
         return leave(kExitSignal + number);
       } else {
         interrupt();

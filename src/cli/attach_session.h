@@ -43,7 +43,8 @@ struct AttachOptions {
   bool terminal = false;
   bool input = false;
   int input_fd = 0;
-  // An interrupt or termination that is not the command's own key: cancels it. A second one leaves.
+  // An interrupt or termination that is not the command's own key: cancels it. A second one leaves;
+  // without this the first does.
   std::function<void()> cancel;
 };
 

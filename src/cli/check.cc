@@ -1,5 +1,6 @@
 // `loam check` and `loam schema`: the file alone. No node is started; where one answers, it says which
 // models are there besides those that the file's own steps make.
+#include "api/openapi.h"
 #include "cli/submission.h"
 #include "cli/verbs.h"
 
@@ -31,6 +32,10 @@ int check_file(Context& context) {
 }
 
 int print_schema(Context& context) {
+  if (context.arguments.flag("api")) {
+    context.console.print_text(api::openapi_document(api::operation_names()).pretty() + "\n");
+    return kExitOk;
+  }
   context.console.print_text(spec::json_schema().pretty() + "\n");
   return kExitOk;
 }
@@ -51,8 +56,10 @@ Verb schema_verb() {
   Verb verb;
   verb.name = "schema";
   verb.summary = "the JSON Schema of loam.yaml, for editors";
+  verb.options = {{"--api", "", "the node's HTTP API instead, as OpenAPI 3.1"}};
   verb.examples =
       "loam schema > loam.schema.json\n"
+      "loam schema --api > loam.openapi.json\n"
       "# yaml-language-server: $schema=loam.schema.json     as the first line of loam.yaml";
   verb.run = print_schema;
   return verb;

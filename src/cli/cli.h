@@ -6,13 +6,10 @@
 // Threads: one. Trust: what the node says is checked by engines/, printed through printable().
 #pragma once
 
-#include <functional>
-#include <string>
-#include <vector>
+#include "cli/verb.h"
 
 namespace loam::cli {
 
-// `node_main`: what `loam node run …` calls, with the words after "run".
-int cli_main(int argc, char** argv, std::function<int(const std::vector<std::string>&)> node_main);
+int cli_main(int argc, char** argv, NodeCode node);
 
 }  // namespace loam::cli

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "cli/completion.h"
+#include "cli/installation.h"
 #include "cli/parse.h"
 #include "cli/table.h"
 #include "cli/trace_text.h"
@@ -195,6 +196,31 @@ TEST(Trace, LayersTopDownWithTheirFacts) {
     if (found != std::string::npos) at = found;
   }
   EXPECT_NE(text.find("model    aaaaaaaaaaaa  digits@3"), std::string::npos) << text;
+}
+
+bool has_line(const std::string& text, const std::string& line) {
+  return ("\n" + text).find("\n" + line + "\n") != std::string::npos;
+}
+
+TEST(Installation, TheSystemsUnitLeavesShimsAlone) {
+  const std::string unit = service_unit({.program = "/opt/a b/100%/loam",
+                                         .user = false,
+                                         .environment = {"LOAM_STATE_DIR=/data/l m"}});
+  for (const char* line :
+       {"ExecStart=\"/opt/a b/100%%/loam\" node run", "Type=notify", "KillMode=process",
+        "Delegate=yes", "OOMPolicy=continue", "Restart=on-failure", "WantedBy=multi-user.target",
+        "Environment=\"LOAM_STATE_DIR=/data/l m\""})
+    EXPECT_TRUE(has_line(unit, line)) << line << " in\n" << unit;
+  // Filters and hidden folders would reach the jobs.
+  for (const char* word : {"SystemCall", "ProtectHome", "PrivateTmp", "NoNewPrivileges"})
+    EXPECT_EQ(unit.find(word), std::string::npos) << word;
+}
+
+TEST(Installation, AUsersUnitAsksForNoRightsOfRoot) {
+  const std::string unit = service_unit({.program = "/p", .user = true, .environment = {}});
+  EXPECT_TRUE(has_line(unit, "WantedBy=default.target"));
+  for (const char* word : {"Capability", "network-online"})
+    EXPECT_EQ(unit.find(word), std::string::npos) << word;
 }
 
 }  // namespace

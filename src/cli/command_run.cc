@@ -228,7 +228,8 @@ class Watch {
     tell_missing(record["missing"]);
     if (interrupted_) return kExitInterrupted;
     const std::string& outcome = record["outcome"].as_string();
-    if (outcome != "exited" && outcome != "signaled") console_.warn(describe_exit(record));
+    const bool of_its_own = outcome == "exited" || outcome == "signaled";
+    if (!of_its_own || record.has("rank")) console_.warn(describe_exit(record));
     return status_of_exit(record);
   }
 

@@ -126,7 +126,10 @@ std::string zsh_completion(const std::vector<Verb>& verbs) {
          "  compadd -a words_here\n"
          "  _files\n"
          "}\n"
-         "(( $+functions[compdef] )) && compdef _loam loam\n";
+         // Autoloaded from a folder of $fpath, the first completion's call is this file; else it is
+         // sourced.
+         "if [ \"$funcstack[1]\" = _loam ]; then _loam \"$@\"\n"
+         "elif (( $+functions[compdef] )); then compdef _loam loam; fi\n";
 }
 
 std::string fish_completion(const std::vector<Verb>& verbs) {

@@ -1,9 +1,11 @@
 // `loam node`: the daemon that this user's commands talk to.
 #include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/text.h"
-#include "cli/verbs.h"
+#include "cli/node_verbs.h"
 #include "cli/words.h"
 
 namespace loam::cli {
@@ -20,7 +22,8 @@ int start(Context& context) {
   auto node = engines::find_or_start_node(options);
   auto state = node ? node->call("GET", "/v1/node") : tl::unexpected(node.error());
   // A node that was killed a moment ago still has its socket and its lock: it is gone soon.
-  for (const std::int64_t limit_ns = steady_ns() + kDyingLimitNs; !state && steady_ns() < limit_ns;) {
+  for (const std::int64_t limit_ns = steady_ns() + kDyingLimitNs;
+       !state && steady_ns() < limit_ns;) {
     ::poll(nullptr, 0, kStopPollMs);
     node = engines::find_or_start_node(options);
     state = node ? node->call("GET", "/v1/node") : tl::unexpected(node.error());
@@ -37,18 +40,10 @@ int stop(Context& context) {
     context.console.print("no node runs");
     return node.error().code == ErrorCode::unavailable ? kExitOk : report(context, node.error());
   }
-  const auto answer = node->call("POST", "/v1/node/stop",
-                                 Json::object({{"stop_jobs", context.arguments.flag("jobs")}}));
-  if (!answer) return report(context, answer.error());
-  for (const std::int64_t limit_ns = steady_ns() + kStopLimitNs; steady_ns() < limit_ns;) {
-    if (!node->request("GET", "/v1/node")) {
-      context.console.print("stopped");
-      return kExitOk;
-    }
-    ::poll(nullptr, 0, kStopPollMs);
-  }
-  context.console.warn("the node still runs after a minute; its log says why");
-  return kExitFailure;
+  const auto stopped = stop_node(*node, {.jobs = context.arguments.flag("jobs")});
+  if (!stopped) return report(context, stopped.error());
+  context.console.print("stopped");
+  return kExitOk;
 }
 
 void print_state(Console& console, const engines::LocalNode& node, const Json& state) {
@@ -57,8 +52,22 @@ void print_state(Console& console, const engines::LocalNode& node, const Json& s
                 format_age(state["started_ms"].as_int(), wall_ms()) +
                 (state["rootless"].as_bool() ? ", rootless" : "") +
                 (state["single_id"].as_bool() ? ", single id (base: host only)" : ""));
+  if (state["version"].as_string() != LOAM_VERSION)
+    console.print("         this program is " LOAM_VERSION
+                  ": loam node stop, then start (jobs go on)");
   console.print("socket   " + node.socket());
   console.print("state    " + plain_text(state["state"]));
+  const Json& config = state["config"];
+  console.print("config   " + plain_text(config["file"]) +
+                (config["present"].as_bool() ? "" : " (not there: all defaults)"));
+  const Json& reserve = config["in_force"]["reserve"];
+  if (reserve["cpu_milli"].as_int() != 0 || reserve["memory_bytes"].as_int() != 0)
+    console.print("reserved " + format_cpus(reserve["cpu_milli"].as_int()) + " CPUs, " +
+                  format_bytes(reserve["memory_bytes"]));
+  std::vector<std::string> accounts;
+  for (const auto& [name, account] : config["in_force"]["accounts"].as_object())
+    accounts.push_back(printable(name));
+  if (!accounts.empty()) console.print("accounts " + join(accounts, ", "));
   const Json& capacity = state["capacity"];
   const Json& used = state["used"];
   console.print("CPUs     " + format_cpus(used["cpu_milli"].as_int()) + " of " +
@@ -87,7 +96,31 @@ int status(Context& context) {
   return kExitOk;
 }
 
+int reload(Context& context) {
+  const auto node = engines::find_node();
+  if (!node) return report(context, node.error());
+  const auto config = node->call("POST", "/v1/node/reload");
+  if (!config) return report(context, config.error());
+  context.console.print("read " + plain_text((*config)["file"]) +
+                        ((*config)["present"].as_bool() ? "" : ", which is not there: defaults"));
+  return kExitOk;
+}
+
 }  // namespace
+
+// Until the process is gone: it holds the state's lock for a moment after its last answer.
+Result<void> stop_node(const engines::LocalNode& node, const StopOptions& options) {
+  const Json state = LOAM_TRY(node.call("GET", "/v1/node"));
+  const Fd process(
+      static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(state["pid"].as_int()), 0)));
+  LOAM_CHECK(node.call("POST", "/v1/node/stop", Json::object({{"stop_jobs", options.jobs}})));
+  pollfd ended{process.get(), POLLIN, 0};
+  for (const std::int64_t limit_ns = steady_ns() + kStopLimitNs; steady_ns() < limit_ns;) {
+    const bool gone = ::poll(&ended, 1, kStopPollMs) == 1 && (ended.revents & POLLIN) != 0;
+    if (gone || (!process && !node.request("GET", "/v1/node"))) return {};
+  }
+  return fail(ErrorCode::busy, "the node still runs after a minute; its log says why");
+}
 
 Verb node_verb() {
   Verb start_verb{"start", "start it where none runs", "loam node start", {}, {}, false, start, {}};
@@ -107,6 +140,14 @@ Verb node_verb() {
                    false,
                    status,
                    {}};
+  Verb reload_verb{"reload",
+                   "reads its configuration again; a file with problems changes nothing",
+                   "loam node reload",
+                   {},
+                   {},
+                   false,
+                   reload,
+                   {}};
   // Its words are read by the daemon itself (cli.cc); here for help and completion.
   Verb run_node{"run",
                 "be the node, in the foreground (for service managers)",
@@ -114,13 +155,15 @@ Verb node_verb() {
                 {{"--daemon", "", "in the background"}},
                 {},
                 false,
-                [](Context& context) { return context.node_main({}); },
+                [](Context& context) { return context.node.main({"run"}); },
                 {}};
   Verb verb;
   verb.name = "node";
-  verb.summary = "the daemon that runs jobs here: start, stop, status, run";
+  verb.summary = "the daemon that runs jobs here: start, stop, reload, install, backup, …";
   verb.examples = "loam node status\nloam node stop";
-  verb.verbs = {start_verb, stop_verb, status_verb, run_node};
+  verb.verbs = {start_verb,         stop_verb,           status_verb,
+                reload_verb,        node_install_verb(), node_uninstall_verb(),
+                node_backup_verb(), node_restore_verb(), run_node};
   return verb;
 }
 

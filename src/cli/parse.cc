@@ -175,7 +175,10 @@ Parsed parse_arguments(const std::vector<Verb>& verbs, const std::vector<std::st
       return wrong_usage("'" + parent + "' needs one of: " + join(names_of(*level), ", "), name);
     }
     name += (name.empty() ? "" : " ") + found.name;
-    if (found.verb->verbs.empty()) {
+    // `loam devices` lists, `loam devices drain` is a verb of it.
+    const bool own = found.verb->run && (i + 1 == arguments.size() ||
+                                         arguments[i + 1].starts_with('-'));
+    if (found.verb->verbs.empty() || own) {
       const auto rest = arguments.begin() + static_cast<std::ptrdiff_t>(i) + 1;
       return parse_with(*found.verb, name, {rest, arguments.end()});
     }
@@ -195,17 +198,17 @@ std::string overview(const std::vector<Verb>& verbs) {
 std::string help_of(const Verb& verb, const std::string& full_name) {
   std::string usage = "usage: loam " + full_name;
   std::vector<std::pair<std::string, std::string>> rows;
-  if (!verb.verbs.empty()) {
-    usage += " VERB";
-    for (const Verb& child : verb.verbs) rows.emplace_back(child.name, child.summary);
-  } else {
+  if (!verb.verbs.empty()) usage += verb.run ? " [VERB]" : " VERB";
+  for (const Verb& child : verb.verbs) rows.emplace_back(child.name, child.summary);
+  if (verb.run || verb.verbs.empty()) {
     usage += " [OPTIONS]";
     for (const Positional& positional : verb.positionals) {
       const std::string word = positional.name + (positional.many ? "…" : "");
       usage += positional.required ? " " + word : " [" + word + "]";
       rows.emplace_back(word, positional.help);
     }
-    if (verb.takes_command) usage += " [--] CMD…";
+    if (verb.takes_command)
+      usage += " [--] " + (verb.command_words.empty() ? std::string("CMD…") : verb.command_words);
     for (const Option& option : verb.options) rows.emplace_back(spelled(option), option.help);
     rows.emplace_back("-h, --help", "print this help");
   }

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "cli/table.h"
+#include "cli/tasks.h"
 #include "cli/verbs.h"
 #include "cli/words.h"
 
@@ -21,6 +22,10 @@ std::int64_t since_ms(const Json& job) {
 
 // Why it waits, or how it ended.
 std::string why_of(const Json& job) {
+  if (const auto tasks = task_counts_text(job); !tasks.empty()) {
+    const auto& error = job["error"].as_string();
+    return tasks + (error.empty() ? "" : "; " + error);
+  }
   if (const auto& why = job["why"].as_string(); !why.empty()) return why;
   if (const auto& error = job["error"].as_string(); !error.empty()) return error;
   const auto& attempts = job["attempts"].as_array();
@@ -28,6 +33,9 @@ std::string why_of(const Json& job) {
   if (state == "failed" && !attempts.empty()) return describe_exit(attempts.back()["exit"]);
   return job["model_version"].as_string();
 }
+
+// What is asked for is of each rank.
+std::int64_t ranks_of(const Json& job) { return job["request"]["ranks"].as_int(1); }
 
 // Runs that serve now, as {"project", "endpoint", "run"}.
 Json endpoints_of(const Json& runs) {
@@ -45,8 +53,9 @@ void print_jobs(Console& console, const Json& answer, bool all) {
   const std::int64_t now_ms = wall_ms();
   for (const Json& job : answer["jobs"].as_array())
     table.rows.push_back({job["target"].as_string(), job["state"].as_string(),
-                          job["project"].as_string(), job["user"].as_string(),
-                          format_cpus(job["cpu_milli"].as_int()), format_bytes(job["memory_bytes"]),
+                          job["project"].as_string(), user_of(job),
+                          format_cpus(job["cpu_milli"].as_int() * ranks_of(job)),
+                          format_bytes(job["memory_bytes"].as_int() * ranks_of(job)),
                           format_age(since_ms(job), now_ms), why_of(job)});
   if (table.rows.empty())
     console.print(all ? "nothing has run yet"
@@ -58,9 +67,25 @@ void print_jobs(Console& console, const Json& answer, bool all) {
                   plain_text(endpoint["endpoint"]) + " (run " + plain_text(endpoint["run"]) + ")");
 }
 
+// One run with the tasks of its sweeps.
+int show_run(Context& context, const engines::LocalNode& node, const std::string& run) {
+  auto document = node.call("GET", "/v1/runs/" + engines::percent_encoded_path(run));
+  if (!document) return report(context, document.error());
+  document->set("endpoints", Json::array());
+  if (context.json()) {
+    context.console.print_text(document->pretty() + "\n");
+    return kExitOk;
+  }
+  print_jobs(context.console, *document, true);
+  print_tasks(context.console, *document);
+  return kExitOk;
+}
+
 int list_jobs(Context& context) {
+  if (context.arguments.has("why")) return print_why(context);
   const auto node = connect_node(context);
   if (!node) return report(context, node.error());
+  if (context.arguments.has("RUN")) return show_run(context, *node, context.arguments.value("RUN"));
   const bool all = context.arguments.flag("all");
   auto jobs = node->call("GET", all ? "/v1/jobs?all=1" : "/v1/jobs");
   if (!jobs) return report(context, jobs.error());
@@ -80,8 +105,13 @@ Verb ps_verb() {
   Verb verb;
   verb.name = "ps";
   verb.summary = "what runs and waits here, why it waits, and what is served";
-  verb.options = {{"-a,--all", "", "what has ended, too"}, json_option()};
-  verb.examples = "loam ps\nloam ps -a --json";
+  verb.positionals = {{"RUN", "only this run, with the tasks of its sweeps", false}};
+  verb.options = {{"-a,--all", "", "what has ended, too"},
+                  {"--why", "TARGET", "what one job or run waits for, who has it, until when"},
+                  json_option()};
+  verb.examples =
+      "loam ps\nloam ps -a --json\nloam ps 17                           its jobs, and each task of "
+      "a sweep\nloam ps --why 17/train";
   verb.run = list_jobs;
   return verb;
 }

@@ -96,9 +96,14 @@ void Report::tell_step(const Json& event) {
   if ((says_why || state == "running") && announced_.insert(step).second)
     line(console_.bold(step) + ": " + describe_reason(event));
   const std::string why = text_at(event, "why");
+  const std::string checkpoint = text_at(event, "checkpoint");
+  if (state == "preempted" && event.has("exit"))
+    return line(console_.bold(step) + ": " + console_.yellow("preempted") + " (" + why + "); " +
+                (checkpoint.empty() ? "begins anew" : "resumes from " + checkpoint));
   if (state != "running" && !why.empty()) line_once("step " + step, step + ": " + why);
   if (state == "running" && event["attempt"].as_int() > 1)
-    line_once("step " + step, step + ": attempt " + std::to_string(event["attempt"].as_int()));
+    line_once("step " + step, step + ": attempt " + std::to_string(event["attempt"].as_int()) +
+                                  (checkpoint.empty() ? "" : ", from " + checkpoint));
 }
 
 void Report::tell_step_end(const std::string& step, const std::string& state, const Json& event) {

@@ -2,13 +2,16 @@
 // streams and its exit status passed through.
 #include <unistd.h>
 
+#include <charconv>
 #include <chrono>
 #include <cstdlib>
 
 #include "base/text.h"
 #include "cli/command_run.h"
+#include "cli/device_request.h"
 #include "cli/submission.h"
 #include "cli/verbs.h"
+#include "spec/project.h"
 
 namespace loam::cli {
 namespace {
@@ -22,6 +25,17 @@ Result<std::int64_t> parse_cpus(const std::string& text) {
     return fail(ErrorCode::invalid,
                 "--cpus '" + printable(text) + "': expected a number such as 0.5 or 4");
   return static_cast<std::int64_t>(cpus * 1000 + 0.5);
+}
+
+Result<int> parse_ranks(const std::string& text) {
+  int ranks = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), ranks);
+  if (error != std::errc() || end != text.data() + text.size() || ranks < 1 ||
+      ranks > spec::kRanksMax)
+    return fail(ErrorCode::invalid, "--ranks '" + printable(text) +
+                                        "': expected a number from 1 to " +
+                                        std::to_string(spec::kRanksMax));
+  return ranks;
 }
 
 // "NAME=VALUE", or "NAME" for the caller's own value.
@@ -50,6 +64,7 @@ Result<void> add_resources(const Arguments& arguments, Json& command) {
     if (!size) return in_context("--memory", std::move(size.error()));
     command.set("memory_bytes", *size);
   }
+  LOAM_CHECK(add_device_requests(arguments, command));
   if (arguments.has("time")) {
     auto time = parse_duration(arguments.value("time"));
     if (!time) return in_context("--time", std::move(time.error()));
@@ -68,6 +83,9 @@ Result<Json> command_of(const Arguments& arguments) {
     if (!is_utf8(word)) return fail(ErrorCode::invalid, "the command is no UTF-8 text");
   const bool terminal = arguments.flag("terminal");
   const bool detach = arguments.flag("detach");
+  const bool gang = arguments.has("ranks");
+  if (gang && (terminal || arguments.flag("input")))
+    return fail(ErrorCode::invalid, "--ranks: a gang has neither a terminal nor standard input");
   Json environment = LOAM_TRY(parse_environment(arguments.list("set")));
   if (const char* type = ::getenv("TERM");
       terminal && type != nullptr && is_utf8(type) && !environment.has("TERM"))
@@ -77,7 +95,7 @@ Result<Json> command_of(const Arguments& arguments) {
                                {"terminal", terminal},
                                // An attached shim waits for us and keeps the streams apart; where
                                // -i was not given, the end of input is the first that it hears.
-                               {"standard_input", !detach},
+                               {"standard_input", !detach && !gang},
                                {"attach", !detach},
                                {"environment", std::move(environment)},
                                {"cpu_milli", 1000},
@@ -86,6 +104,7 @@ Result<Json> command_of(const Arguments& arguments) {
                                {"columns", int{size.columns}},
                                {"rows", int{size.rows}}});
   command.set("env", arguments.has("env") ? Json(arguments.value("env")) : Json());
+  if (gang) command.set("ranks", LOAM_TRY(parse_ranks(arguments.value("ranks"))));
   LOAM_CHECK(add_resources(arguments, command));
   return command;
 }
@@ -103,6 +122,9 @@ int run_command(Context& context) {
   auto body = submission("run", file ? &*file : nullptr);
   if (!body) return report(context, body.error());
   body->set("command", std::move(*command));
+  body->set("hold", context.arguments.flag("hold"));
+  if (auto added = add_queue_options(context.arguments, *body); !added)
+    return report(context, added.error());
   const auto node = connect_node(context);
   if (!node) return report(context, node.error());
   Signals signals;
@@ -132,16 +154,27 @@ Verb run_verb() {
       {"-t,--terminal", "", "give the command a terminal"},
       {"--cpus", "N", "CPUs, such as 0.5 (1)"},
       {"--memory", "SIZE", "memory, such as 2GiB (1GiB)"},
+      {"--gpus", "N[,model=M][,memory=SIZE]", "GPUs, by number or also by what they must be"},
+      {"--device", "NAME[=N][,model=M][,memory=SIZE]",
+       "a device that the node's configuration declares", true},
+      {"--ranks", "N", "that many processes together, each with RANK, WORLD_SIZE, MASTER_PORT"},
+      {"--pin", "", "whole cores that no other job uses"},
+      {"--hugepages", "SIZE", "that much in huge pages, besides memory"},
       {"--time", "DURATION", "end it after this long, such as 10m"},
       {"--network", "WHICH", "host or none (host)"},
       {"--env", "NAME", "the env of this step or service of loam.yaml"},
       {"-e,--set", "NAME=VALUE", "a variable of its environment; NAME alone: the caller's", true},
       {"-f,--file", "FILE", "the project's file (loam.yaml where there is one)"},
+      {"--hold", "", "it waits until loam release"},
       {"--detach", "", "print the run's number and return"}};
+  for (Option& option : queue_options()) verb.options.push_back(std::move(option));
   verb.examples =
       "loam run -- python3 -c 'print(6 * 7)'\n"
       "loam run -it -- bash                       a terminal in the project's environment\n"
       "loam run --cpus 4 --memory 8GiB -- make -j4\n"
+      "loam run --gpus 2,memory=40GiB -- python3 train.py\n"
+      "loam run --ranks 2 --gpus 1 -- python3 train_ddp.py    one GPU for each rank\n"
+      "loam run --device licence-x -- ./solve\n"
       "loam run --network none --time 10m -- ./untrusted\n"
       "tar c data | loam run -i -- tar t          its input from a pipe";
   verb.run = run_command;

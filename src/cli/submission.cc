@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <span>
@@ -15,7 +16,6 @@
 
 #include "base/files.h"
 #include "base/text.h"
-#include "cli/verb.h"
 #include "engines/local_node.h"
 
 extern char** environ;
@@ -127,6 +127,24 @@ Result<Json> submission(const std::string& verb, const ProjectFile* file) {
   return body;
 }
 
+std::vector<Option> queue_options() {
+  return {{"--account", "NAME", "the account that it counts against"},
+          {"--priority", "N", "before or after others, -1000 to 1000; above 0 for root alone (the file's)"}};
+}
+
+Result<void> add_queue_options(const Arguments& arguments, Json& body) {
+  if (arguments.has("account")) body.set("account", arguments.value("account"));
+  if (!arguments.has("priority")) return {};
+  const std::string text = arguments.value("priority");
+  std::int64_t priority = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), priority);
+  if (error != std::errc() || end != text.data() + text.size())
+    return fail(ErrorCode::invalid, "--priority '" + printable(text) +
+                                        "': expected a whole number from -1000 to 1000");
+  body.set("priority", priority);
+  return {};
+}
+
 Submitted submit(Console& console, const engines::LocalNode& node, Signals& signals,
                  const std::string& path, const Json& body, const std::string& shown) {
   Submitted submitted;
@@ -147,6 +165,8 @@ Submitted submit(Console& console, const engines::LocalNode& node, Signals& sign
     submitted.status = report_refusal(console, response->body, response->status, shown);
     return submitted;
   }
+  submitted.live = printable(response->body["live"].as_string());
+  if (!submitted.live.empty()) return submitted;
   submitted.run = response->body["run"].as_int();
   if (submitted.run > 0) return submitted;
   console.warn("the node took the submission but named no run");

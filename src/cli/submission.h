@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "cli/console.h"
 #include "cli/signals.h"
+#include "cli/verb.h"
 #include "engines/local_node.h"
 #include "spec/project.h"
 
@@ -34,12 +35,17 @@ std::optional<ProjectFile> read_project_file(
 // package registries. `file` null: the current folder without a loam.yaml.
 Result<Json> submission(const std::string& verb, const ProjectFile* file);
 
+// --account and --priority of a verb that submits, into the document.
+std::vector<Option> queue_options();
+Result<void> add_queue_options(const Arguments& arguments, Json& body);
+
 // POST of `body` to `path` (/v1/runs, /v1/shell), while signals are heard: an interrupt waits for
 // the run's number, so that the run can be cancelled; a second one, or a hang-up, leaves.
 struct Submitted {
   std::int64_t run = 0;  // 0: not submitted, `status` says how to leave
   int status = 0;
   bool interrupted = false;
+  std::string live;  // of /v1/shell: the running attempt to join instead
 };
 Submitted submit(Console& console, const engines::LocalNode& node, Signals& signals,
                  const std::string& path, const Json& body, const std::string& shown);

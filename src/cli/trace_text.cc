@@ -126,6 +126,8 @@ Facts run_facts(const Json& record) {
   const std::string step = plain_text(record["step"]);
   add(facts, "", plain_text(record["run"]) + "/" + step);
   add(facts, "", record["outcome"]);
+  if (record["attempt"].as_int() > 1) add(facts, "attempt", record["attempt"]);
+  if (record["checkpoint"].is_string()) add(facts, "from", record["checkpoint"]);
   if (const auto duration = duration_of(record); !duration.empty()) add(facts, "in", duration);
   add(facts, "at", time_text(record["started_ms"]));
   add(facts, "by", record["user"]);
@@ -198,6 +200,8 @@ Facts kernel_facts(const Json& record) {
   add(facts, "", count_text(modules.is_array() ? modules : modules["loaded"], "module"));
   if (modules["count"].is_int()) add(facts, "modules", modules["count"]);
   add(facts, "security", kernel["lsm"]);
+  const Json& accelerators = host_fact(record, "accelerators");
+  if (accelerators.size() > 0) add(facts, "", count_text(accelerators, "accelerator"));
   add(facts, "guards", guards_text(record["guards"], true));
   add(facts, "missing", guards_text(record["guards"], false));
   return facts;

@@ -1,7 +1,10 @@
 // `loam up`, `train`, `serve`: the file checked, the run submitted and followed until it has
 // settled.
+#include <algorithm>
+
 #include "cli/follow.h"
 #include "cli/submission.h"
+#include "cli/tasks.h"
 #include "cli/verbs.h"
 
 namespace loam::cli {
@@ -33,6 +36,9 @@ int submit_and_follow(Context& context, const std::string& verb) {
   auto body = submission(verb, &*file);
   if (!body) return report(context, body.error());
   body->set("force", context.arguments.flag("force"));
+  body->set("hold", context.arguments.flag("hold"));
+  if (auto added = add_queue_options(context.arguments, *body); !added)
+    return report(context, added.error());
   const auto node = connect_node(context);
   if (!node) return report(context, node.error());
   Signals signals;
@@ -42,10 +48,16 @@ int submit_and_follow(Context& context, const std::string& verb) {
   if (context.arguments.flag("detach") && !submitted.interrupted)
     return print_detached(context, submitted.run);
   Follower::Options options;
-  options.prefix_output = file->project.steps.size() > 1;
+  const auto& steps = file->project.steps;
+  const bool sweeps = std::any_of(steps.begin(), steps.end(),
+                                  [](const spec::Step& step) { return !step.sweep.empty(); });
+  options.prefix_output = steps.size() > 1 || sweeps;
   options.quiet = context.json();
   options.interrupted = submitted.interrupted;
   const int status = Follower(context.console, *node, signals, submitted.run, options).follow();
+  if (sweeps && !context.json())
+    if (const auto run = node->call("GET", "/v1/runs/" + std::to_string(submitted.run)))
+      print_tasks(context.console, *run);
   if (context.json() && print_run(context, *node, submitted.run) != kExitOk) return kExitFailure;
   return status;
 }
@@ -59,7 +71,9 @@ Verb project_verb(const std::string& name, const std::string& summary,
   verb.options = {{"-f,--file", "FILE", "the project's file (loam.yaml)"},
                   {"--detach", "", "return as soon as the run is accepted"},
                   {"--force", "", "run the steps again even where nothing changed"},
+                  {"--hold", "", "its steps wait until loam release"},
                   json_option()};
+  for (Option& option : queue_options()) verb.options.push_back(std::move(option));
   verb.run = [name](Context& context) { return submit_and_follow(context, name); };
   return verb;
 }
@@ -81,7 +95,9 @@ Verb train_verb() {
 Verb serve_verb() {
   Verb verb = project_verb("serve", "only the services of loam.yaml, with the models there are",
                            "loam serve\nloam serve --detach");
-  std::erase_if(verb.options, [](const Option& option) { return option.names == "--force"; });
+  std::erase_if(verb.options, [](const Option& option) {
+    return option.names == "--force" || option.names == "--hold";
+  });
   return verb;
 }
 

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "cli/console.h"
+#include "sched/policy.h"
+#include "spec/node_config.h"
 
 namespace loam::cli {
 
@@ -17,6 +19,7 @@ inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailure = 1;
 inline constexpr int kExitUsage = 2;        // wrong usage or a wrong loam.yaml
 inline constexpr int kExitUnavailable = 3;  // no node
+inline constexpr int kExitPreempted = 75;   // EX_TEMPFAIL of sysexits.h: try again
 inline constexpr int kExitTimedOut = 124;
 inline constexpr int kExitNotExecutable = 126;
 inline constexpr int kExitNotFound = 127;
@@ -53,11 +56,16 @@ class Arguments {
   std::map<std::string, std::vector<std::string>> values_;
 };
 
+// What only the node's own code does, handed in by main/ (cli does not link it).
+struct NodeCode {
+  std::function<int(const std::vector<std::string>&)> main;  // run, purge: the words after "node"
+  std::function<sched::Policy(const spec::NodeConfig&)> policy_for;
+};
+
 struct Context {
   Console& console;
   Arguments arguments;
-  // `loam node run`: the daemon's entry, handed in by main/ (cli does not link it).
-  std::function<int(const std::vector<std::string>&)> node_main;
+  NodeCode node;
   bool json() const { return arguments.flag("json"); }
 };
 
@@ -70,6 +78,7 @@ struct Verb {
   bool takes_command = false;        // "[--] CMD…" follows the options
   std::function<int(Context&)> run;  // none: only its verbs can be called
   std::vector<Verb> verbs;           // `loam store gc`
+  std::string command_words;         // in place of "CMD…", for help
 };
 
 // All of them, in the order in which help lists them.

@@ -10,22 +10,31 @@
 namespace loam::cli {
 
 Verb up_verb();
+Verb plan_verb();
 Verb train_verb();
 Verb serve_verb();
 Verb down_verb();
 Verb run_verb();
+Verb sbatch_verb();
 Verb lock_verb();
 Verb store_verb();
 Verb ps_verb();
 Verb logs_verb();
 Verb cancel_verb();
+Verb preempt_verb();
+Verb hold_verb();
+Verb release_verb();
+Verb usage_verb();
 Verb models_verb();
 Verb files_verb();
 Verb shell_verb();
 Verb secret_verb();
+Verb token_verb();
 Verb trace_verb();
 Verb doctor_verb();
+Verb devices_verb();
 Verb check_verb();
+Verb sim_verb();
 Verb node_verb();
 Verb schema_verb();
 Verb version_verb();
@@ -43,5 +52,8 @@ struct Answer {
 };
 Answer ask(Context& context, std::string_view method, const std::string& target,
            const Json& body = {});
+
+// `loam ps --why TARGET` (why.cc).
+int print_why(Context& context);
 
 }  // namespace loam::cli

@@ -37,14 +37,19 @@ std::string describe_exit(const Json& record) {
   const std::string& outcome = record["outcome"].as_string();
   const std::int64_t number = record["signal"].as_int();
   const std::string error = printable(record["error"].as_string());
-  if (outcome == "exited") return "exit status " + std::to_string(record["code"].as_int());
-  if (outcome == "signaled") return "killed by " + signal_name(number);
+  const std::string who =
+      record.has("rank") ? "rank " + std::to_string(record["rank"].as_int()) + " failed first: " : "";
+  if (outcome == "exited") return who + "exit status " + std::to_string(record["code"].as_int());
+  if (outcome == "signaled") return who + "killed by " + signal_name(number);
   if (outcome == "timed_out") return "timed out" + after_duration(record);
   if (outcome == "cancelled") return "cancelled";
-  if (outcome == "out_of_memory") return "out of memory" + memory_of(record);
+  if (outcome == "preempted") return "preempted" + after_duration(record);
+  if (outcome == "out_of_memory")
+    return error.empty() ? "out of memory" + memory_of(record) : error;  // with the largest process
   if (outcome == "failed_to_start") return "did not start: " + error;
   if (outcome == "lost")
     return error.empty() ? "lost: it ended together with its keeper" : "lost: " + error;
+  if (outcome == "device_busy") return "did not start: " + error;
   if (outcome == "unkillable") return "could not be killed" + (error.empty() ? "" : ": " + error);
   return outcome.empty() ? "ended" : printable(outcome);
 }
@@ -55,6 +60,7 @@ int status_of_exit(const Json& record) {
   if (outcome == "exited") return static_cast<int>(record["code"].as_int() & 255);
   if (outcome == "signaled") return kExitSignal + number;
   if (outcome == "timed_out") return kExitTimedOut;
+  if (outcome == "preempted") return kExitPreempted;
   if (outcome == "out_of_memory") return kExitOutOfMemory;
   if (outcome == "cancelled") return kExitSignal + (number != 0 ? number : SIGTERM);
   if (outcome == "failed_to_start") {
@@ -128,6 +134,11 @@ std::string short_digest(const std::string& digest) {
 std::string format_bytes(const Json& number) {
   if (!number.is_number() || number.as_double() < 0) return "";
   return format_size(static_cast<std::uint64_t>(number.as_double()));
+}
+
+std::string user_of(const Json& job) {
+  const std::string& account = job["account"].as_string();
+  return job["user"].as_string() + (account.empty() || account == "default" ? "" : "/" + account);
 }
 
 std::string plain_text(const Json& value) {

@@ -32,6 +32,9 @@ std::string format_cpus(std::int64_t cpu_milli);
 std::string short_digest(const std::string& digest);
 std::string format_bytes(const Json& number);  // "1.5 GiB", "" where it is none
 
+// "anna", with the account of a job where it is not everybody's: "anna/vision".
+std::string user_of(const Json& job);
+
 // A string, number or boolean as people write it; objects and lists as JSON. Printable.
 std::string plain_text(const Json& value);
 

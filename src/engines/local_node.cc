@@ -64,11 +64,6 @@ std::string printable_lines(std::string_view text) {
   return join(lines, "\n");
 }
 
-std::optional<std::string> from_environment(const char* name) {
-  const char* value = ::getenv(name);
-  return value != nullptr && *value != '\0' ? std::optional<std::string>(value) : std::nullopt;
-}
-
 std::string this_program() {
   std::string path(4096, '\0');
   const ssize_t count = ::readlink("/proc/self/exe", path.data(), path.size());
@@ -94,9 +89,11 @@ Result<Started> start_node(const std::vector<std::string>& command) {
   started.said = Fd(::memfd_create("loam-node-start", MFD_CLOEXEC));
   if (!started.said) return fail_errno("memfd_create");
   SpawnOptions options;
-  options.argv = command.empty()
-                     ? std::vector<std::string>{this_program(), "node", "run", "--daemon"}
-                     : command;
+  const unsigned uid = ::geteuid();
+  options.argv = !command.empty()
+                     ? command
+                     : start_command(this_program(), uid, from_environment,
+                                     read_start_facts(uid, from_environment));
   options.directory = "/";
   options.standard_output = started.said.get();
   options.standard_error = started.said.get();
@@ -138,7 +135,7 @@ Result<void> await_readable(int fd, const Wake* wake) {
   }
 }
 
-Result<Exchange> LocalNode::send(HttpRequest request) const {
+Result<Exchange> LocalNode::send(const HttpRequest& request) const {
   return Exchange::start(LOAM_TRY(connect_to(socket_)), request);
 }
 
@@ -151,8 +148,11 @@ Result<Exchange> LocalNode::open(std::string_view method, const std::string& tar
 }
 
 Result<Exchange> LocalNode::open_upgrade(const std::string& target,
-                                         std::string_view protocol) const {
-  return send({.method = "POST", .target = target, .body = "", .upgrade = std::string(protocol)});
+                                         std::string_view protocol, const Json& body) const {
+  return send({.method = "POST",
+               .target = target,
+               .body = body.is_null() ? "" : body.dump(),
+               .upgrade = std::string(protocol)});
 }
 
 Result<Response> LocalNode::request(std::string_view method, const std::string& target,

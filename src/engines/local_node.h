@@ -19,6 +19,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "engines/http_exchange.h"
+#include "engines/service_manager.h"
 
 namespace loam::engines {
 
@@ -53,7 +54,8 @@ class LocalNode {
   // Sends and returns at once; the caller polls and reads.
   Result<Exchange> open(std::string_view method, const std::string& target,
                         const Json& body = {}) const;
-  Result<Exchange> open_upgrade(const std::string& target, std::string_view protocol) const;
+  Result<Exchange> open_upgrade(const std::string& target, std::string_view protocol,
+                                const Json& body = {}) const;
   // Hands on each piece of a 2xx answer's body until it ends or `on_bytes` says false. A refusal is
   // its error.
   Result<void> stream(std::string_view method, const std::string& target, const Json& body,
@@ -61,7 +63,7 @@ class LocalNode {
                       const Wake* wake = nullptr) const;
 
  private:
-  Result<Exchange> send(HttpRequest request) const;
+  Result<Exchange> send(const HttpRequest& request) const;
   std::string socket_;
 };
 
@@ -69,14 +71,14 @@ class LocalNode {
 Result<void> await_readable(int fd, const Wake* wake);
 
 // The sockets that this user's programs try, in order. Pure: from an environment and a uid.
-using Lookup = std::function<std::optional<std::string>(const char* name)>;
 std::vector<std::string> socket_candidates(unsigned uid, const Lookup& environment);
 
 // unavailable where nobody listens; the text says where was looked.
 Result<LocalNode> find_node();
 
 struct StartOptions {
-  // The program and its arguments; empty: this program's `node run --daemon`.
+  // The program and its arguments; empty: this program's `node run --daemon`, by way of systemd where
+  // that is better (service_manager.h).
   std::vector<std::string> command;
   std::function<void(const std::string&)> on_started;  // one line for the user
 };

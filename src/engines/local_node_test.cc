@@ -12,7 +12,7 @@ namespace loam::engines {
 namespace {
 
 // One canned answer to whatever is asked.
-TestServer::Handler canned(std::string answer) {
+TestServer::Handler canned(const std::string& answer) {
   return [answer](const std::string&, int fd) { send_text(fd, answer); };
 }
 

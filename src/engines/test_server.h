@@ -11,13 +11,13 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "base/fd.h"
 #include "base/files.h"
+#include "base/mutex.h"
 
 namespace loam::engines {
 
@@ -59,7 +59,7 @@ class TestServer {
   std::string folder() const { return folder_; }
   // First lines of the requests so far: "GET /v1/node HTTP/1.1".
   std::vector<std::string> requests() const {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     return requests_;
   }
   bool was_asked(const std::string& start) const {
@@ -97,7 +97,7 @@ class TestServer {
       request.append(buffer, static_cast<std::size_t>(count));
     }
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       requests_.push_back(request.substr(0, request.find("\r\n")));
     }
     handler_(request, connection.get());
@@ -109,8 +109,8 @@ class TestServer {
   Pipe stop_;
   std::thread thread_;
   std::vector<std::thread> workers_;
-  mutable std::mutex mutex_;
-  std::vector<std::string> requests_;
+  mutable Mutex mutex_;
+  std::vector<std::string> requests_ LOAM_GUARDED_BY(mutex_);
 };
 
 inline void send_text(int fd, std::string_view text) {

@@ -131,6 +131,14 @@ Result<LockSection> resolve(const Context& context, const spec::Env& env) {
   return to_json(section);
 }
 
+std::optional<std::string> digest_of(const LockSection& document) {
+  const auto section = parse_section(document);
+  if (!section) return std::nullopt;
+  const bool needs_tree = !section->debs.empty() || !section->closure.wheels.empty();
+  if (needs_tree && !section->tree) return std::nullopt;
+  return built_from(*section).digest;
+}
+
 Result<Built> build(const Context& context, LockSection& document) {
   Section section = LOAM_TRY(parse_section(document));
   if (section.platform != platform())

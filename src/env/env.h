@@ -71,6 +71,9 @@ struct Built {
 // both.
 Result<Built> build(const Context& context, LockSection& section);
 
+// The env digest of a section that is whole: none where its tree is not known yet.
+std::optional<std::string> digest_of(const LockSection& section);
+
 // loam.lock: {"version":1,"envs":[{section}…]}; sections of other platforms are kept as they are.
 struct LockFile {
   std::vector<LockSection> sections;

@@ -1,7 +1,7 @@
 // What may stand in `pip:`. pip would run code of what is not a wheel, with the host's credentials
 // at hand.
 #include <algorithm>
-#include <regex>
+#include <cctype>
 
 #include "base/text.h"
 #include "env/wheels.h"
@@ -10,6 +10,8 @@ namespace loam::env {
 namespace {
 
 constexpr std::size_t kRequirementBytesMax = 4096;
+constexpr std::string_view kNameBytes =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
 
 tl::unexpected<Error> refuse(const std::string& line, const std::string& why) {
   return fail(ErrorCode::invalid, "pip: '" + printable(line) + "': " + why);
@@ -43,6 +45,19 @@ Result<void> check_direct(const std::string& line, const std::string& url) {
   return refuse(line, "only wheels are installed; expected the address of a .whl file");
 }
 
+// What follows the name and its extras, "[a, b]" (PEP 508).
+std::string_view after_name(std::string_view line) {
+  std::string_view rest =
+      trim(line.substr(std::min(line.find_first_not_of(kNameBytes), line.size())));
+  const auto end = rest.find(']');
+  if (!rest.starts_with('[') || end == std::string_view::npos) return rest;
+  const std::string_view extras = rest.substr(1, end - 1);
+  const bool plain = std::all_of(extras.begin(), extras.end(), [](char c) {
+    return kNameBytes.find(c) != std::string_view::npos || c == ',' || c == ' ' || c == '\t';
+  });
+  return plain ? trim(rest.substr(end + 1)) : rest;
+}
+
 }  // namespace
 
 Result<void> check_requirement(const std::string& line) {
@@ -54,14 +69,10 @@ Result<void> check_requirement(const std::string& line) {
                   "credentials do not belong into loam.yaml; put them into ~/.netrc or pip.conf");
   if (line.starts_with('-')) return check_option(line);
   // PEP 508: a name, extras, then versions or "@ address", then markers.
-  static const std::regex kNamed(
-      R"(^[A-Za-z0-9][A-Za-z0-9._-]*\s*(\[[A-Za-z0-9._,\s-]*\])?\s*(.*)$)");
-  std::smatch match;
-  if (!std::regex_match(line, match, kNamed))
+  if (line.empty() || std::isalnum(static_cast<unsigned char>(line[0])) == 0)
     return refuse(line, "expected a requirement such as numpy==1.26.4");
-  const std::string rest = match[2];
-  if (rest.starts_with('@'))
-    return check_direct(line, std::string(trim(std::string_view(rest).substr(1))));
+  const std::string_view rest = after_name(line);
+  if (rest.starts_with('@')) return check_direct(line, std::string(trim(rest.substr(1))));
   if (rest.empty() || std::string_view("<>=!~;(").find(rest[0]) != std::string_view::npos ||
       rest.starts_with("--hash"))
     return {};

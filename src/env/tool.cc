@@ -124,7 +124,7 @@ TempFolder::~TempFolder() {
 
 bool is_cancelled(const Context& context) { return context.cancelled && context.cancelled(); }
 
-void report(const Context& context, Progress progress) {
+void report(const Context& context, const Progress& progress) {
   if (context.progress) context.progress(progress);
 }
 

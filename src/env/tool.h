@@ -68,7 +68,7 @@ Result<void> require_program(const std::string& name, const std::string& package
 // The first version-like word of `NAME --version`, "" where it cannot be had.
 std::string program_version(const std::string& name);
 
-void report(const Context& context, Progress progress);
+void report(const Context& context, const Progress& progress);
 bool is_cancelled(const Context& context);
 
 }  // namespace loam::env

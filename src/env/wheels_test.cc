@@ -10,7 +10,7 @@ namespace {
 
 TEST(Requirements, TakesWheelsByNameAndAddress) {
   for (const char* line :
-       {"numpy", "numpy==1.26.4", "torch >= 2, < 3", "requests[socks] ~= 2.31",
+       {"numpy", "numpy==1.26.4", "torch >= 2, < 3", "requests[socks] ~= 2.31", "a [b, c_d]",
         "a; python_version < '3.9'", "pkg @ https://host.example/pkg-1.0-py3-none-any.whl",
         "--index-url https://index.example/simple",
         "--extra-index-url=https://index.example/simple", "--pre", "-f /opt/wheels"})
@@ -23,7 +23,8 @@ TEST(Requirements, RefusesWhatIsNoWheel) {
        {"-e .", "-r other.txt", "-c limits.txt", "--no-binary :all:", "--config-settings x=y",
         "./folder", "/abs/folder", "git+https://host.example/repo",
         "pkg @ git+https://host.example/repo", "pkg @ https://host.example/pkg-1.0.tar.gz",
-        "https://host.example/pkg.tar.gz", "a\nb", "", "folder/setup.py", "--trusted-host x"})
+        "https://host.example/pkg.tar.gz", "a\nb", "", "a[b", "a[b/c]==1", "a]==1",
+        "folder/setup.py", "--trusted-host x"})
     EXPECT_FALSE(check_requirement(line)) << line;
 }
 

@@ -19,55 +19,6 @@ constexpr std::size_t kBodyStepBytes = 64 * 1024;       // a body grows as its b
 constexpr std::size_t kReceivePerTurnBytes = 1u << 20;  // then the others have their turn
 constexpr std::chrono::seconds kLingerTimeout{2};       // for a refused client to read why
 
-std::string_view status_text(int status) {
-  switch (status) {
-    case 200:
-      return "OK";
-    case 400:
-      return "Bad Request";
-    case 404:
-      return "Not Found";
-    case 405:
-      return "Method Not Allowed";
-    case 408:
-      return "Request Timeout";
-    case 413:
-      return "Content Too Large";
-    case 415:
-      return "Unsupported Media Type";
-    case 429:
-      return "Too Many Requests";
-    case 431:
-      return "Request Header Fields Too Large";
-    case 500:
-      return "Internal Server Error";
-    case 501:
-      return "Not Implemented";
-    case 503:
-      return "Service Unavailable";
-    case 504:
-      return "Gateway Timeout";
-    case 505:
-      return "HTTP Version Not Supported";
-    default:
-      return "Error";
-  }
-}
-
-std::string head_of(const HttpResponse& response, const trace::RequestId& id) {
-  std::string head = "HTTP/1.1 " + std::to_string(response.status) + " ";
-  head += status_text(response.status);
-  head += response.inference_header ? "\r\nContent-Type: application/octet-stream"
-                                    : "\r\nContent-Type: application/json";
-  head += "\r\nContent-Length: " + std::to_string(response.body.size());
-  head += "\r\nloam-request-id: " + id.text();
-  if (response.inference_header)
-    head += "\r\nInference-Header-Content-Length: " + std::to_string(*response.inference_header);
-  if (response.retry_after_s != 0)
-    head += "\r\nRetry-After: " + std::to_string(response.retry_after_s);
-  return head + "\r\n";
-}
-
 }  // namespace
 
 Connection::Connection(HttpServer& server, Fd socket)
@@ -255,7 +206,8 @@ void Connection::deliver() {
   server_.handler_.handle(exchange);
 }
 
-void Connection::refuse(int status, std::string text) {
+void Connection::refuse(int status, const std::string& text) {
+  HttpResponse refusal = error_response(status, text);  // `text` may be the parser's
   keep_alive_ = false;
   parser_.reset();
   if (!exchange_) {
@@ -265,7 +217,7 @@ void Connection::refuse(int status, std::string text) {
   }
   set_phase(Phase::waiting);
   const ExchangePtr exchange = std::move(exchange_);
-  exchange->answer(error_response(status, text));
+  exchange->answer(std::move(refusal));
 }
 
 void Connection::send(const Exchange& exchange, HttpResponse response) {

@@ -46,7 +46,7 @@ class Connection {
   void begin_body();
   void deliver();
   void finish_response();
-  void refuse(int status, std::string text);  // by value: the parser that wrote it goes
+  void refuse(int status, const std::string& text);
   void receive();
   bool receive_into_body(std::size_t& budget);
   bool grow_body();

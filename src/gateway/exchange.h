@@ -27,9 +27,12 @@ struct HttpResponse {
   std::string body;                             // JSON, then binary tensors
   std::optional<std::size_t> inference_header;  // bytes of JSON where binary tensors follow
   int retry_after_s = 0;                        // 0: no such header
+  std::string_view allow;                       // what a 405 names; a literal
 };
 
 HttpResponse error_response(int status, std::string_view text);
+// Status line and header fields, without those of the connection and the empty line.
+std::string head_of(const HttpResponse& response, const trace::RequestId& id);
 
 // Answered exactly once; whoever drops it unanswered has answered 500. Owned by whoever works on
 // it; the connection that it belongs to may be gone (then the answer goes nowhere).

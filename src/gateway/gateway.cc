@@ -144,7 +144,8 @@ void Gateway::write_status() {
   for (const auto& model : models_) {
     models.push(Json::object({{"name", model->name()},
                               {"version", model->version()},
-                              {"ready_replicas", model->ready_replicas()},
+                              {"ready", Json::array_of(model->ready_attempts())},
+                              {"conflict", model->conflict()},
                               {"error", model->error().empty() ? Json() : Json(model->error())}}));
   }
   status.set("models", std::move(models));

@@ -15,7 +15,7 @@ HttpResponse json_response(const Json& document, int status = 200) {
   return response;
 }
 
-HttpResponse not_found(std::string text) { return error_response(404, text); }
+HttpResponse not_found(const std::string& text) { return error_response(404, text); }
 
 }  // namespace
 
@@ -75,9 +75,13 @@ HttpResponse Gateway::respond_alone(const HttpRequest& request) const {
   const auto route = parse_route(request.target);
   if (!route) return not_found("no such path; see GET /v2");
   const bool infer = route->resource == Resource::infer;
-  if (request.method != (infer ? "POST" : "GET"))
-    return error_response(405,
-                          printable(request.method) + ": expected " + (infer ? "POST" : "GET"));
+  const bool reads = request.method == "GET" || request.method == "HEAD";
+  if (infer ? request.method != "POST" : !reads) {
+    const std::string_view allowed = infer ? "POST" : "GET, HEAD";
+    auto refused = error_response(405, printable(request.method) + ": expected " + std::string(allowed));
+    refused.allow = allowed;
+    return refused;
+  }
   if (route->resource == Resource::server)
     return json_response(Json::object({{"name", "loam"},
                                        {"version", LOAM_VERSION},

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,7 +31,7 @@ struct OutputChoice {
 };
 
 struct InferRequest {
-  std::string id;
+  std::optional<std::string> id;  // comes back where it was given, also empty
   std::uint32_t rows = 0;
   // In the signature's order; they point into the request's body, or into `decoded`.
   std::vector<std::span<const std::byte>> inputs;

@@ -1,14 +1,11 @@
 #include <simdjson.h>
 
 #include <charconv>
-#include <cmath>
-#include <cstring>
-#include <limits>
-#include <optional>
+#include <span>
 
 #include "base/text.h"
-#include "gateway/half.h"
 #include "gateway/infer.h"
+#include "gateway/infer_data.h"
 
 namespace loam::gateway {
 namespace {
@@ -19,10 +16,6 @@ using channel::TensorSpec;
 using simdjson::dom::array;
 using simdjson::dom::element;
 using simdjson::dom::object;
-
-tl::unexpected<Error> bad(std::string text) { return fail(ErrorCode::invalid, std::move(text)); }
-
-std::string in_quotes(std::string_view name) { return "'" + printable(name.substr(0, 200)) + "'"; }
 
 std::string describe(const TensorSpec& spec) {
   return in_quotes(spec.name) + " (" + std::string(dtype_name(spec.dtype)) + " " +
@@ -35,168 +28,10 @@ std::string describe(const std::vector<TensorSpec>& specs) {
   return join(parts, ", ");
 }
 
-std::string shape_text(const std::vector<std::int64_t>& shape) {
-  std::vector<std::string> parts;
-  for (const std::int64_t size : shape) parts.push_back(std::to_string(size));
-  return "[" + join(parts, ", ") + "]";
-}
-
 bool bool_or(simdjson::simdjson_result<element> value, bool fallback) {
   bool flag = false;
   return value.get_bool().get(flag) == simdjson::SUCCESS ? flag : fallback;
 }
-
-template <class T>
-void put(std::byte* to, T value) {
-  std::memcpy(to, &value, sizeof value);
-}
-
-// One JSON number to its place. False: not a value of the datatype.
-using PutNumber = bool (*)(element value, std::byte* to);
-
-template <class T>
-bool put_integer(element value, std::byte* to) {
-  std::int64_t number = 0;
-  if (value.get_int64().get(number) != simdjson::SUCCESS || !std::in_range<T>(number)) return false;
-  put(to, static_cast<T>(number));
-  return true;
-}
-
-bool put_uint64(element value, std::byte* to) {
-  std::uint64_t number = 0;
-  if (value.get_uint64().get(number) != simdjson::SUCCESS) return false;
-  put(to, number);
-  return true;
-}
-
-bool put_bool(element value, std::byte* to) {
-  bool flag = false;
-  std::int64_t number = 0;
-  if (value.get_bool().get(flag) != simdjson::SUCCESS) {
-    if (value.get_int64().get(number) != simdjson::SUCCESS || (number != 0 && number != 1))
-      return false;
-    flag = number == 1;
-  }
-  put(to, static_cast<std::uint8_t>(flag));
-  return true;
-}
-
-bool put_fp64(element value, std::byte* to) {
-  double number = 0;
-  if (value.get_double().get(number) != simdjson::SUCCESS) return false;
-  put(to, number);
-  return true;
-}
-
-bool put_fp32(element value, std::byte* to) {
-  double number = 0;
-  if (value.get_double().get(number) != simdjson::SUCCESS) return false;
-  const float narrow = static_cast<float>(number);
-  put(to, narrow);
-  return std::isfinite(narrow);
-}
-
-bool put_fp16(element value, std::byte* to) {
-  double number = 0;
-  if (value.get_double().get(number) != simdjson::SUCCESS) return false;
-  const std::uint16_t half = half_of_float(static_cast<float>(number));
-  put(to, half);
-  return std::isfinite(float_of_half(half));
-}
-
-PutNumber put_number_for(DType dtype) {
-  switch (dtype) {
-    case DType::boolean:
-      return put_bool;
-    case DType::uint8:
-      return put_integer<std::uint8_t>;
-    case DType::uint16:
-      return put_integer<std::uint16_t>;
-    case DType::uint32:
-      return put_integer<std::uint32_t>;
-    case DType::uint64:
-      return put_uint64;
-    case DType::int8:
-      return put_integer<std::int8_t>;
-    case DType::int16:
-      return put_integer<std::int16_t>;
-    case DType::int32:
-      return put_integer<std::int32_t>;
-    case DType::int64:
-      return put_integer<std::int64_t>;
-    case DType::fp16:
-      return put_fp16;
-    case DType::fp32:
-      return put_fp32;
-    case DType::fp64:
-      return put_fp64;
-  }
-  return nullptr;
-}
-
-// Writes `data` of one input, flat or nested as its shape, in row-major order.
-class DataReader {
- public:
-  DataReader(const TensorSpec& spec, const std::vector<std::int64_t>& shape,
-             std::vector<std::byte>& out)
-      : spec_(spec), shape_(shape), out_(out), put_(put_number_for(spec.dtype)) {}
-
-  Result<void> read(array values) {
-    LOAM_CHECK(read_level(values, 0));
-    if (written_bytes_ == out_.size()) return {};
-    return bad("input " + in_quotes(spec_.name) + ": data has " + count_text() + " values, shape " +
-               shape_text(shape_) + " expects " + std::to_string(out_.size() / size()));
-  }
-
- private:
-  std::size_t size() const { return dtype_size_bytes(spec_.dtype); }
-  std::string count_text() const { return std::to_string(written_bytes_ / size()); }
-
-  Result<void> read_level(array values, std::size_t level) {
-    const std::size_t before = written_bytes_;
-    std::int64_t lists = 0;
-    for (const element value : values) {
-      array inner;
-      if (value.get_array().get(inner) == simdjson::SUCCESS) {
-        if (level + 1 >= shape_.size() || written_bytes_ != before + expected_bytes(level, lists))
-          return wrong_nesting();
-        ++lists;
-        LOAM_CHECK(read_level(inner, level + 1));
-        continue;
-      }
-      if (lists != 0) return wrong_nesting();
-      if (written_bytes_ == out_.size())
-        return bad("input " + in_quotes(spec_.name) + ": data has more values than shape " +
-                   shape_text(shape_) + " expects (" + std::to_string(out_.size() / size()) + ")");
-      if (!put_(value, out_.data() + written_bytes_))
-        return bad("input " + in_quotes(spec_.name) + ": value " + count_text() +
-                   " of data is no " + std::string(dtype_name(spec_.dtype)));
-      written_bytes_ += size();
-    }
-    if (level > 0 && written_bytes_ - before != expected_bytes(level - 1, 1))
-      return wrong_nesting();
-    return {};
-  }
-
-  // Bytes of `lists` lists one level below `level`.
-  std::size_t expected_bytes(std::size_t level, std::int64_t lists) const {
-    std::size_t bytes = size() * static_cast<std::size_t>(lists);
-    for (std::size_t i = level + 1; i < shape_.size(); ++i)
-      bytes *= static_cast<std::size_t>(shape_[i]);
-    return bytes;
-  }
-
-  tl::unexpected<Error> wrong_nesting() const {
-    return bad("input " + in_quotes(spec_.name) + ": data is not nested as shape " +
-               shape_text(shape_));
-  }
-
-  const TensorSpec& spec_;
-  const std::vector<std::int64_t>& shape_;
-  std::vector<std::byte>& out_;
-  PutNumber put_;
-  std::size_t written_bytes_ = 0;
-};
 
 class Decoder {
  public:
@@ -241,7 +76,7 @@ class Decoder {
     std::string_view id;
     if (member.get_string().get(id)) return bad("id: expected a string");
     if (id.size() > kRequestIdBytesMax) return bad("id: over 256 bytes");
-    result_.id = id;
+    result_.id = std::string(id);
     return {};
   }
 
@@ -335,14 +170,19 @@ class Decoder {
       if (size > binary_.size())
         return bad("input " + in_quotes(spec.name) + ": " + std::to_string(binary_.size()) +
                    " bytes are left in the body, binary_data_size is " + std::to_string(size));
-      result_.inputs[index] = std::as_bytes(std::span(binary_.substr(0, size)));
+      const std::string_view bytes = binary_.substr(0, size);
+      if (const auto odd = bytes.find_first_not_of(std::string_view("\0\1", 2));
+          spec.dtype == DType::boolean && odd != std::string_view::npos)
+        return bad("input " + in_quotes(spec.name) + ": byte " + std::to_string(odd) +
+                   " of its binary data is no BOOL; expected 0 or 1");
+      result_.inputs[index] = std::as_bytes(std::span(bytes));
       binary_.remove_prefix(size);
       return {};
     }
     if (!has_data)
       return bad("input " + in_quotes(spec.name) + ": no data and no binary_data_size");
     result_.decoded[index].resize(size_bytes);
-    LOAM_CHECK(DataReader(spec, shape, result_.decoded[index]).read(data));
+    LOAM_CHECK(read_data(data, spec, shape, result_.decoded[index]));
     result_.inputs[index] = result_.decoded[index];
     return {};
   }
@@ -350,8 +190,9 @@ class Decoder {
   Result<void> read_outputs(object document) {
     const bool all_binary = bool_or(document["parameters"]["binary_data_output"], false);
     array outputs;
-    if (document["outputs"].get_array().get(outputs)) {
-      if (!document["outputs"].error()) return bad("outputs: expected a list");
+    const bool listed = document["outputs"].get_array().get(outputs) == simdjson::SUCCESS;
+    if (!listed && !document["outputs"].error()) return bad("outputs: expected a list");
+    if (!listed || outputs.size() == 0) {  // an empty list asks for nothing in particular
       for (std::size_t i = 0; i < signature_.outputs.size(); ++i)
         result_.outputs.push_back({i, all_binary});
       return {};

@@ -82,7 +82,7 @@ HttpResponse encode_infer(const ModelName& model, const channel::Signature& sign
                           const std::vector<const std::byte*>& outputs) {
   std::string out =
       "{\"model_name\":" + json_text(model.name) + ",\"model_version\":" + json_text(model.version);
-  if (!request.id.empty()) out += ",\"id\":" + json_text(request.id);
+  if (request.id) out += ",\"id\":" + json_text(*request.id);
   out += ",\"outputs\":[";
   bool any_binary = false;
   for (const OutputChoice& choice : request.outputs) {

@@ -30,6 +30,13 @@ std::size_t Model::ready_replicas() const {
       workers_.begin(), workers_.end(), [](const auto& worker) { return worker->ready(); }));
 }
 
+std::vector<std::string> Model::ready_attempts() const {
+  std::vector<std::string> names;
+  for (const auto& worker : workers_)
+    if (worker->ready()) names.push_back(worker->identity().attempt);
+  return names;
+}
+
 void Model::update(const api::ModelPlan& plan) {
   plan_ = plan;
   queue_.configure(pool_ ? pool_->batch_max() : plan.batch_max, plan.batch_delay_max_us * 1000);
@@ -51,8 +58,8 @@ void Model::open_door(const std::string& attempt) {
   Replica& replica = replicas_[attempt];
   if (replica.barred) return;
   auto door = WorkerDoor::open(surroundings_.loop, surroundings_.replicas_folder + "/" + attempt,
-                               [this, attempt](Fd socket, channel::Hello hello) {
-                                 on_hello(attempt, std::move(socket), std::move(hello));
+                               [this, attempt](Fd socket, const channel::Hello& hello) {
+                                 on_hello(attempt, std::move(socket), hello);
                                });
   if (door) {
     replica.door = std::move(*door);
@@ -72,7 +79,7 @@ void Model::forget(const std::string& attempt) {
   replicas_.erase(found);
 }
 
-void Model::on_hello(const std::string& attempt, Fd socket, channel::Hello hello) {
+void Model::on_hello(const std::string& attempt, Fd socket, const channel::Hello& hello) {
   const auto refuse = [&](const std::string& text) {
     error_ = "replica " + attempt + ": " + text;
     log_warning("worker of " + error_ + ": refused");
@@ -105,6 +112,7 @@ void Model::on_hello(const std::string& attempt, Fd socket, channel::Hello hello
 Result<void> Model::prepare_pool(const channel::Signature& signature) {
   if (!workers_.empty()) {
     if (pool_->signature() == signature) return {};
+    conflict_ = true;
     return fail(ErrorCode::invalid, "its signature is not that of the model's other replicas");
   }
   auto pool = channel::Pool::create(signature, plan_.batch_max);
@@ -115,6 +123,7 @@ Result<void> Model::prepare_pool(const channel::Signature& signature) {
       undecoded_.push_back({std::move(job->exchange), job->arrived_ns});
   }
   pool_ = std::make_unique<channel::Pool>(std::move(*pool));
+  conflict_ = false;
   queues_used_.clear();
   for (auto& [attempt, replica] : replicas_) {
     replica.buried.clear();
@@ -158,12 +167,12 @@ void Model::on_word(Worker& worker) {
 }
 
 void Model::on_ended(Worker& worker, std::string reason, bool lied) {
-  drop(worker, std::move(reason), lied);
+  drop(worker, reason, lied);
   surroundings_.on_change();
   pump();
 }
 
-void Model::drop(Worker& worker, std::string reason, bool lied) {
+void Model::drop(Worker& worker, const std::string& reason, bool lied) {
   const Worker::Identity identity = worker.identity();
   const auto found = std::find_if(workers_.begin(), workers_.end(),
                                   [&](const auto& other) { return other.get() == &worker; });

@@ -43,7 +43,10 @@ class Model : private Worker::Owner {
   const std::string& name() const { return plan_.name; }
   const std::string& version() const { return plan_.version; }
   std::size_t ready_replicas() const;
+  std::vector<std::string> ready_attempts() const;  // their names
   const std::string& error() const { return error_; }
+  // A replica was refused because those that are connected have another signature.
+  bool conflict() const { return conflict_; }
   // Null until a worker has said what the model takes.
   const channel::Signature* signature() const { return pool_ ? &pool_->signature() : nullptr; }
 
@@ -71,7 +74,7 @@ class Model : private Worker::Owner {
 
   void open_door(const std::string& attempt);
   void forget(const std::string& attempt);
-  void on_hello(const std::string& attempt, Fd socket, channel::Hello hello);
+  void on_hello(const std::string& attempt, Fd socket, const channel::Hello& hello);
   Result<void> prepare_pool(const channel::Signature& signature);
   std::uint32_t free_queue() const;
   Worker* worker_of(const std::string& attempt);
@@ -89,7 +92,7 @@ class Model : private Worker::Owner {
   void schedule_deadlines();
   void on_timer();
   void expire(std::int64_t now_ns);
-  void drop(Worker& worker, std::string reason, bool lied);
+  void drop(Worker& worker, const std::string& reason, bool lied);
 
   Result<void> on_completed(Worker& worker, std::uint32_t slot) override;
   void on_word(Worker& worker) override;
@@ -108,6 +111,7 @@ class Model : private Worker::Owner {
   std::size_t next_turn_ = 0;  // round robin over idle workers
   std::int64_t without_worker_since_ns_ = 0;
   std::string error_;
+  bool conflict_ = false;
   bool pumping_ = false;
 };
 

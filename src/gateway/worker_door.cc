@@ -47,7 +47,7 @@ void WorkerDoor::on_packet(int fd) {
   }
   // The callee may destroy this door: nothing of it is touched afterwards.
   const OnHello on_hello = on_hello_;
-  on_hello(std::move(socket), std::move(*hello));
+  on_hello(std::move(socket), *hello);
 }
 
 Fd WorkerDoor::dismiss(int fd) {

@@ -22,7 +22,7 @@ inline constexpr std::chrono::seconds kHandshakeTimeout{10};
 
 class WorkerDoor {
  public:
-  using OnHello = std::function<void(Fd socket, channel::Hello hello)>;
+  using OnHello = std::function<void(Fd socket, const channel::Hello& hello)>;
   // The folder exists: the node made it.
   static Result<std::unique_ptr<WorkerDoor>> open(EventLoop& loop, const std::string& folder,
                                                   OnHello on_hello);

@@ -1,13 +1,21 @@
-// loam: the command line, the node's daemon, and the node's helpers that run with a user's own
-// rights.
+// loam: the command line, the node's daemon, its gate to the network, and its helpers that run with a
+// user's own rights.
 #include <string_view>
 
 #include "cli/cli.h"
+#include "node/accounts.h"
+#include "node/gate_main.h"
+#include "node/gpu_helper_main.h"
 #include "node/node_main.h"
 #include "node/user_helper.h"
 
 int main(int argc, char** argv) {
   if (argc > 1 && loam::node::is_user_helper(argv[1]))
     return loam::node::user_helper_main(argc, argv);
-  return loam::cli::cli_main(argc, argv, loam::node::node_main);
+  if (argc == 2 && argv[1] == std::string_view(loam::node::kGateWord))
+    return loam::node::gate_main();
+  if (argc == 3 && argv[1] == std::string_view(loam::node::kGpusWord))
+    return loam::node::gpu_helper_main(argv[2]);
+  return loam::cli::cli_main(argc, argv,
+                             {.main = loam::node::node_main, .policy_for = loam::node::policy_for});
 }

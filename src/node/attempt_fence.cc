@@ -9,12 +9,12 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <charconv>
 #include <cstring>
 
 #include "base/clock.h"
 #include "base/files.h"
 #include "base/text.h"
+#include "sandbox/pid_namespace.h"
 
 namespace loam::node {
 namespace {
@@ -24,13 +24,9 @@ constexpr int kLockPauseMs = 2;   // a dying process lets go within a few of the
 constexpr int kShimLookMs = 250;  // between looks at the lock while a shim's socket is awaited
 constexpr std::size_t kShimLogBytesMax = 1 << 20;
 
-// The inode of the attempt's pid namespace, which the shim leaves in its folder; 0 where it had
-// none.
-std::uint64_t pid_namespace_of(const std::string& folder) {
-  const auto text = read_file(folder + "/pid_namespace", 64);
-  std::uint64_t inode = 0;
-  if (text) std::from_chars(text->data(), text->data() + text->size(), inode);
-  return inode;
+// The attempt's pid namespace, which the shim names in its folder where it has no cgroup.
+sandbox::PidNamespace pid_namespace_in(const std::string& folder) {
+  return sandbox::pid_namespace_from(read_file(folder + "/pid_namespace", 64).value_or(""));
 }
 
 // By the folder's descriptor: a socket's address holds 107 bytes, a state folder's path may be
@@ -86,9 +82,7 @@ std::optional<api::ExitRecord> read_exit_record(const std::string& folder,
 
 bool fence(const std::string& folder, const sandbox::CgroupPaths& cgroup) {
   if (cgroup.any() && !sandbox::kill_cgroup(cgroup, kFenceLimitMs)) return false;
-  const std::uint64_t inode = pid_namespace_of(folder);
-  if (inode != 0 && !sandbox::kill_pid_namespace(inode, kFenceLimitMs)) return false;
-  return true;
+  return sandbox::kill_pid_namespace(pid_namespace_in(folder), kFenceLimitMs).has_value();
 }
 
 Result<Fd> connect_to_shim(const std::string& folder, std::int64_t limit_ms) {

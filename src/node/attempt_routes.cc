@@ -69,6 +69,10 @@ void AttemptRoutes::add_routes(Routes& routes) {
              [this](const Request& request, const Routes::Params& params, ResponderPtr r) {
                attach(request, params.at("target"), std::move(r));
              });
+  routes.add("POST", "/v1/join/*target",
+             [this](const Request& request, const Routes::Params& params, ResponderPtr r) {
+               join(request, params.at("target"), std::move(r));
+             });
 }
 
 void AttemptRoutes::attach(const Request& request, const std::string& target,

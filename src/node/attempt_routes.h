@@ -1,4 +1,5 @@
-// GET /v1/logs/TARGET and POST /v1/attach/TARGET: an attempt's output, and its terminal.
+// GET /v1/logs/TARGET and POST /v1/attach/TARGET: an attempt's output, and its terminal. POST
+// /v1/join/TARGET (attempt_joins.cc): one more process in it.
 //
 //   shim ─ output/current.log ─ inotify ─▶ LogStream ─▶ Responder        client ══ connection ══▶
 //   shim (attach)
@@ -33,6 +34,7 @@ class AttemptRoutes {
 
   void logs(const Request& request, const std::string& target, ResponderPtr responder);
   void attach(const Request& request, const std::string& target, ResponderPtr responder);
+  void join(const Request& request, const std::string& target, ResponderPtr responder);
   bool wait_to_attach(const Request& request, const std::string& target,
                       const ResponderPtr& responder);
   void pump(const LogStreamPtr& stream);

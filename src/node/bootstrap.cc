@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,14 +16,17 @@
 #include "base/text.h"
 #include "node/disk.h"
 #include "node/identity.h"
+#include "node/socket.h"
 
 namespace loam::node {
 namespace {
 
 constexpr rlim_t kDescriptorsWanted = 16'384;
+constexpr std::int64_t kDyingLimitNs = 3'000'000'000;
+constexpr long kDyingPauseNs = 10'000'000;
 
 Result<void> check_environment() {
-  for (const char* name : {"LOAM_STATE_DIR", "LOAM_RUNTIME_DIR"}) {
+  for (const char* name : {"LOAM_STATE_DIR", "LOAM_RUNTIME_DIR", "LOAM_NODE_CONFIG"}) {
     const char* value = std::getenv(name);
     if (value != nullptr && value[0] != '\0' && value[0] != '/')
       return fail(ErrorCode::invalid,
@@ -37,19 +41,30 @@ Result<void> make_folder(const std::string& path, mode_t mode) {
   return {};
 }
 
-// The lock file says by its content who holds it; the kernel's lock alone decides.
-Result<Fd> take_node_lock(const std::string& state) {
-  const std::string path = state + "/node.lock";
-  Fd lock = LOAM_TRY(open_file(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+Result<bool> try_lock(const Fd& lock, const std::string& path) {
   struct flock whole {};
   whole.l_type = F_WRLCK;
   whole.l_whence = SEEK_SET;
-  if (::fcntl(lock.get(), F_OFD_SETLK, &whole) != 0) {
-    if (errno != EAGAIN && errno != EACCES) return fail_errno(path);
-    const auto holder = read_fd(lock.get(), 64);
-    const std::string pid = holder ? std::string(trim(*holder)) : "";
-    return fail(ErrorCode::busy, "a node already runs with the state in " + state +
-                                     (pid.empty() ? "" : " (process " + printable(pid) + ")"));
+  if (::fcntl(lock.get(), F_OFD_SETLK, &whole) == 0) return true;
+  if (errno != EAGAIN && errno != EACCES) return fail_errno(path);
+  return false;
+}
+
+// The lock file says by its content who holds it; the kernel's lock alone decides. A node that was
+// killed or told to stop a moment ago holds it still and no longer listens: it is gone soon.
+Result<Fd> take_node_lock(const Paths& paths) {
+  const std::string path = paths.state + "/node.lock";
+  Fd lock = LOAM_TRY(open_file(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+  const std::int64_t limit_ns = steady_ns() + kDyingLimitNs;
+  while (!LOAM_TRY(try_lock(lock, path))) {
+    if (node_listens(paths) || steady_ns() > limit_ns) {
+      const auto holder = read_fd(lock.get(), 64);
+      const std::string pid = holder ? std::string(trim(*holder)) : "";
+      return fail(ErrorCode::busy, "a node already runs with the state in " + paths.state +
+                                       (pid.empty() ? "" : " (process " + printable(pid) + ")"));
+    }
+    const timespec pause{0, kDyingPauseNs};
+    ::nanosleep(&pause, nullptr);
   }
   const std::string pid = std::to_string(::getpid()) + "\n";
   if (::ftruncate(lock.get(), 0) != 0 || ::pwrite(lock.get(), pid.data(), pid.size(), 0) < 0)
@@ -65,19 +80,10 @@ void raise_descriptor_limit() {
   (void)::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-// Those that jobs' and builds' own ids walk through are 0711; nobody may list them.
-Result<void> make_state_folders(const Paths& paths) {
-  LOAM_CHECK(make_folder(paths.attempts, 0700));
-  LOAM_CHECK(make_folder(paths.secrets, 0700));
-  for (const std::string* folder : {&paths.builds, &paths.outputs, &paths.homes, &paths.endpoints})
-    LOAM_CHECK(make_folder(*folder, 0711));
-  return {};
-}
-
 // Two nodes on one machine never share a group: all but the system's own carry their state folder's
 // name.
 std::string cgroup_name(const NodeContext& context) {
-  if (context.paths.state == "/var/lib/loam") return "loam";
+  if (context.paths.state == kSystemState) return "loam";
   return "loam-" + sha256_of(context.paths.state).short_hex();
 }
 
@@ -89,6 +95,16 @@ bool still_there(const sandbox::CgroupParents& parents) {
 }
 
 }  // namespace
+
+// Those that jobs' and builds' own ids walk through are 0711; nobody may list them.
+Result<void> make_state_folders(const Paths& paths) {
+  LOAM_CHECK(make_folder(paths.attempts, 0700));
+  LOAM_CHECK(make_folder(paths.secrets, 0700));
+  LOAM_CHECK(make_folder(paths.checkpoints, 0700));
+  for (const std::string* folder : {&paths.builds, &paths.outputs, &paths.homes, &paths.endpoints})
+    LOAM_CHECK(make_folder(*folder, 0711));
+  return {};
+}
 
 Result<Bootstrap> bootstrap() {
   LOAM_CHECK(check_environment());
@@ -102,16 +118,12 @@ Result<Bootstrap> bootstrap() {
   LOAM_CHECK(make_folder(paths.state, root ? 0711 : 0700));
   LOAM_CHECK(make_folder(paths.runtime, root ? 0755 : 0700));
   LOAM_CHECK(refuse_network_filesystem(paths.state));
-  made.lock = LOAM_TRY(take_node_lock(paths.state));
+  made.lock = LOAM_TRY(take_node_lock(paths));
   auto identity = root ? reserve_ids() : enter_user_namespace();
   if (!identity) return tl::unexpected(identity.error());
   made.context.identity = *identity;
   LOAM_CHECK(make_state_folders(paths));
   return made;
-}
-
-std::vector<std::string> facts_schema() {
-  return {"CREATE TABLE IF NOT EXISTS node_facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)"};
 }
 
 Result<sandbox::CgroupParents> recorded_cgroups(Database& database, const NodeContext& context) {

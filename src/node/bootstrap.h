@@ -17,8 +17,9 @@ struct Bootstrap {
 // ordinary user's process is 0 of its own namespace afterwards. Before any thread is made.
 Result<Bootstrap> bootstrap();
 
-// A table of single facts: the cgroup parents and the boot that they were found in.
-std::vector<std::string> facts_schema();
+// STATE's folders with their modes.
+Result<void> make_state_folders(const Paths& paths);
+
 // The parents that the node recorded at its first start of this boot, else found and recorded now.
 Result<sandbox::CgroupParents> recorded_cgroups(Database& database, const NodeContext& context);
 

@@ -15,6 +15,9 @@ class CommittedResponder : public Responder {
     database_.after_commit([inner = std::move(inner_)] {});
   }
 
+  void header(std::string_view name, std::string_view value) override {
+    inner_->header(name, value);
+  }
   void reply(int status, const Json& body) override {
     database_.after_commit([inner = inner_, status, body] { inner->reply(status, body); });
   }

@@ -2,8 +2,13 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,7 +32,25 @@ Daemonized wait_for_word(Fd pipe) {
 
 }  // namespace
 
+void tell_service_manager(const std::string& text) {
+  const char* path = ::getenv("NOTIFY_SOCKET");
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path == nullptr || (path[0] != '/' && path[0] != '@') ||
+      ::strlen(path) >= sizeof address.sun_path)
+    return;
+  const std::size_t length = ::strlen(path);
+  ::memcpy(address.sun_path, path, length);
+  if (path[0] == '@') address.sun_path[0] = '\0';  // an abstract name
+  const Fd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!socket) return;
+  (void)::sendto(socket.get(), text.data(), text.size(), MSG_NOSIGNAL,
+                 reinterpret_cast<const sockaddr*>(&address),
+                 static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length));
+}
+
 void Readiness::ready() {
+  tell_service_manager("READY=1");
   if (pipe_) (void)write_full(pipe_.get(), std::string(1, kReady));
   pipe_.reset();
 }

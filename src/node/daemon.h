@@ -10,6 +10,7 @@
 namespace loam::node {
 
 // What the parent waits for: an answer that the node listens, or why it does not.
+// The service manager's too, where one waits (Type=notify).
 class Readiness {
  public:
   Readiness() = default;  // in the foreground: nobody waits
@@ -20,6 +21,9 @@ class Readiness {
  private:
   Fd pipe_;
 };
+
+// One datagram to NOTIFY_SOCKET (sd_notify(3)): "READY=1". Nothing where there is none.
+void tell_service_manager(const std::string& text);
 
 struct Daemonized {
   bool parent = false;  // the caller returns `status`

@@ -7,12 +7,14 @@
 #include <optional>
 #include <unordered_map>
 
+#include "base/crash_point.h"
+#include "base/files.h"
 #include "base/log.h"
+#include "node/database_copy.h"
 
 namespace loam::node {
 namespace {
 
-constexpr int kDatabaseVersion = 1;  // PRAGMA user_version
 constexpr std::size_t kStatementsMax = 512;
 
 struct CloseDatabase {
@@ -121,7 +123,7 @@ struct Database::Impl {
   void note_failure(int code, std::string_view sql) {
     if (!outside_fault(code)) {
       log_error(error(code, sql).text);
-      LOAM_ASSERT(!"a statement that SQLite refuses");
+      LOAM_ASSERT(false && "a statement that SQLite refuses");
     }
     if (!failed) failed = error(code, "writing");
   }
@@ -169,11 +171,70 @@ struct Database::Impl {
   }
 };
 
+// How it opens: refuse what is newer, keep a copy of what is older, migrate.
+struct Opening {
+  Database::Impl& impl;
+  const std::string& path;
+  const std::vector<Migration>& migrations;
+
+  Result<void> execute(const std::string& sql) const {
+    const int result = sqlite3_exec(impl.handle.get(), sql.c_str(), nullptr, nullptr, nullptr);
+    if (result != SQLITE_OK) return tl::unexpected(impl.error(result, path));
+    return {};
+  }
+  Result<std::size_t> format() const {
+    const auto rows = impl.run("PRAGMA user_version", {});
+    if (impl.failed) return in_context(path, *impl.failed);
+    return static_cast<std::size_t>(rows.at(0).integer(0));
+  }
+  tl::unexpected<Error> newer(std::size_t format) const {
+    const auto known = static_cast<std::int64_t>(migrations.size());
+    const std::string copy = migration_copy(path, known);
+    return fail(ErrorCode::invalid,
+                path + ": written by a newer Loam (format " + std::to_string(format) +
+                    "; this one knows up to " + std::to_string(known) + "); start that one, or " +
+                    (path_exists(copy)
+                         ? "put back " + copy + ", the copy of before (what came since is lost)"
+                         : "point LOAM_STATE_DIR elsewhere"));
+  }
+  // One transaction: killed at any point, the database is of the format before or of the one after.
+  Result<void> apply(std::size_t index) const {
+    LOAM_CHECK(execute("BEGIN IMMEDIATE"));
+    for (const std::string& statement : migrations[index].statements)
+      LOAM_CHECK(execute(statement));
+    LOAM_CHECK(execute("PRAGMA user_version=" + std::to_string(index + 1)));
+    LOAM_CRASH_POINT("node.migration_written");
+    LOAM_CHECK(execute("COMMIT"));
+    LOAM_CRASH_POINT("node.migration_committed");
+    return {};
+  }
+  Result<void> run() const {
+    const std::size_t found = LOAM_TRY(format());
+    if (found > migrations.size()) return newer(found);
+    LOAM_CHECK(
+        execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY;"));
+    if (found > 0 && found < migrations.size()) {
+      LOAM_CHECK(keep_migration_copy(path, static_cast<std::int64_t>(found)));
+      LOAM_CRASH_POINT("node.database_copied");
+    }
+    for (std::size_t i = found; i < migrations.size(); ++i) {
+      if (auto applied = apply(i); !applied)
+        return in_context("bringing the database to format " + std::to_string(i + 1) + " (" +
+                              migrations[i].name + ")",
+                          applied.error());
+      if (found > 0)
+        log_info("database: now of format " + std::to_string(i + 1) + " (" + migrations[i].name +
+                 "); as it was: " + migration_copy(path, static_cast<std::int64_t>(found)));
+    }
+    return {};
+  }
+};
+
 Database::Database() : impl_(std::make_unique<Impl>()) {}
 Database::~Database() = default;
 
 Result<std::unique_ptr<Database>> Database::open(const std::string& path,
-                                                 const std::vector<std::string>& schema) {
+                                                 const std::vector<Migration>& migrations) {
   std::unique_ptr<Database> database(new Database);
   Impl& impl = *database->impl_;
   sqlite3* raw = nullptr;
@@ -184,27 +245,20 @@ Result<std::unique_ptr<Database>> Database::open(const std::string& path,
   if (code != SQLITE_OK) return tl::unexpected(impl.error(code, path));
   sqlite3_extended_result_codes(raw, 1);
   if (::chmod(path.c_str(), 0600) != 0 && errno != ENOENT) return fail_errno(path);
-
-  const auto execute = [&](const std::string& sql) -> Result<void> {
-    if (const int result = sqlite3_exec(raw, sql.c_str(), nullptr, nullptr, nullptr);
-        result != SQLITE_OK)
-      return tl::unexpected(impl.error(result, path));
-    return {};
-  };
-  LOAM_CHECK(
-      execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA temp_store=MEMORY;"));
-  const auto version = impl.run("PRAGMA user_version", {});
-  if (impl.failed) return tl::unexpected(*impl.failed);
-  if (!version.empty() && version[0].integer(0) > kDatabaseVersion)
-    return fail(ErrorCode::invalid, path + ": written by a newer Loam (format " +
-                                        std::to_string(version[0].integer(0)) +
-                                        "; this one knows up to " +
-                                        std::to_string(kDatabaseVersion) +
-                                        "); start that one, or point LOAM_STATE_DIR elsewhere");
-  LOAM_CHECK(execute("BEGIN IMMEDIATE"));
-  for (const std::string& statement : schema) LOAM_CHECK(execute(statement));
-  LOAM_CHECK(execute("PRAGMA user_version=" + std::to_string(kDatabaseVersion) + "; COMMIT"));
+  LOAM_CHECK((Opening{impl, path, migrations}.run()));
   return database;
+}
+
+Result<void> Database::vacuum_into(const std::string& from, const std::string& to) {
+  sqlite3* raw = nullptr;
+  const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW;
+  int code = sqlite3_open_v2(from.c_str(), &raw, flags, nullptr);
+  const Handle handle(raw);
+  char* sql = sqlite3_mprintf("VACUUM INTO %Q", to.c_str());
+  if (code == SQLITE_OK) code = sqlite3_exec(raw, sql, nullptr, nullptr, nullptr);
+  sqlite3_free(sql);
+  if (code == SQLITE_OK) return {};
+  return fail(code_of(code), "copying " + from + " to " + to + ": " + sqlite3_errmsg(raw));
 }
 
 void Database::write(std::string_view sql, const std::vector<Value>& values) {

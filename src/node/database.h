@@ -17,6 +17,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "node/migrations.h"
 
 namespace loam::node {
 
@@ -33,10 +34,14 @@ class Row {
 
 class Database {
  public:
-  // Opens or makes it; `schema` statements are CREATE … IF NOT EXISTS, run in order. A database of
-  // a newer version (user_version) is refused with the mend.
+  // Opens or makes it and runs the migrations that it has not seen, each in a transaction of its
+  // own; an older database is first copied (database_copy.h). One of a newer format is refused with
+  // the mend.
   static Result<std::unique_ptr<Database>> open(const std::string& path,
-                                                const std::vector<std::string>& schema);
+                                                const std::vector<Migration>& migrations);
+  // The last commit of the database `from`, which others may have open, into the empty file `to`
+  // (SQLite's manual, "VACUUM INTO"). See copy_database for a copy that is whole or not there.
+  static Result<void> vacuum_into(const std::string& from, const std::string& to);
   ~Database();
 
   // Begins the turn's transaction where none is open. A statement that SQLite refuses is a bug
@@ -52,6 +57,7 @@ class Database {
  private:
   Database();
   struct Impl;
+  friend struct Opening;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -12,9 +12,9 @@
 namespace loam::node {
 namespace {
 
-const std::vector<std::string> kSchema = {
-    "CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT, number "
-    "INTEGER)"};
+const std::vector<Migration> kSchema = {
+    {"a table",
+     {"CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT, number INTEGER)"}}};
 
 class DatabaseTest : public testing::Test {
  protected:

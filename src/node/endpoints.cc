@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "api/endpoint.h"
 #include "base/files.h"
 #include "base/text.h"
@@ -16,14 +18,6 @@ namespace {
 constexpr std::size_t kStatusBytesMax = 1u << 20;
 
 }  // namespace
-
-std::vector<std::string> Services::schema() {
-  return {
-      "CREATE TABLE IF NOT EXISTS endpoints(id INTEGER PRIMARY KEY AUTOINCREMENT, uid INTEGER, "
-      "project TEXT, "
-      "folder TEXT, listen TEXT, run INTEGER, gateway INTEGER, active INTEGER, listened INTEGER, "
-      "UNIQUE(uid, project))"};
-}
 
 Services::Services(Runs::Impl& runs) : runs_(runs) {
   for (const Row& row :
@@ -42,7 +36,6 @@ Services::Services(Runs::Impl& runs) : runs_(runs) {
       if (job.ended() || job.state == "blocked" || job.state == "preparing") continue;
       Replica replica{.service = job.service};
       replica.record = job.record;
-      replica.retiring = job.run != endpoint->run;
       if (const auto attempt = runs_.last_attempt(job.id)) {
         replica.attempt = attempt->id;
         replica.folder = work_name(job.id, attempt->number);
@@ -50,11 +43,19 @@ Services::Services(Runs::Impl& runs) : runs_(runs) {
       }
       endpoint->replicas[job.id] = replica;
     }
+    for (const JobRow& job : stand_ins(*endpoint))
+      if (const JobId living = living_equal(*endpoint, job)) endpoint->adopted[living] = job.id;
+    mark_retiring(*endpoint);
     endpoints_[endpoint->id] = std::move(endpoint);
   }
 }
 
 Services::~Services() = default;
+
+bool Services::comes_back(const JobRow& job) {
+  const Endpoint* endpoint = of_job(job);
+  return endpoint != nullptr && endpoint->replicas.contains(job.id) && !runs_.attempt_alive(job.id);
+}
 
 void Services::resume() {
   for (auto& [id, endpoint] : endpoints_) {
@@ -65,9 +66,17 @@ void Services::resume() {
     status_changed(id);
     for (const auto& [job_id, replica] : std::map(endpoint->replicas)) {
       auto job = runs_.tables.job(job_id);
-      if (!job || job->ended() || runs_.attempt_alive(job_id)) continue;
+      if (!job || job->ended() || runs_.attempt_alive(job_id) ||
+          runs_.node.queue.contains(job_id))
+        continue;
       runs_.enqueue(*job);
     }
+    for (JobRow& job : stand_ins(*endpoint))
+      if (std::none_of(endpoint->adopted.begin(), endpoint->adopted.end(),
+                       [&](const auto& pair) { return pair.second == job.id; })) {
+        endpoint->replicas[job.id] = Replica{.service = job.service};
+        runs_.enqueue(job);
+      }
     write_plan(*endpoint);
     if (auto gateway = runs_.tables.job(endpoint->gateway);
         gateway && !gateway->ended() && !runs_.attempt_alive(gateway->id)) {
@@ -79,6 +88,13 @@ void Services::resume() {
     }
     check_ready(*endpoint);
   }
+}
+
+// Our jobs for which an earlier run's replica was found.
+std::vector<JobRow> Services::stand_ins(const Endpoint& endpoint) {
+  return runs_.tables.jobs(
+      "kind='replica' AND state='blocked' AND run=? AND endpoint=? ORDER BY id",
+      {endpoint.run, endpoint.id});
 }
 
 Services::Endpoint* Services::of_job(const JobRow& job) {
@@ -168,7 +184,8 @@ void Services::status_changed(std::int64_t id) {
   }
 }
 
-// A gateway that never listened (its port is taken): the run has failed, and nothing of it stays.
+// A gateway that never listened (its port is taken): the run has failed, and nothing of it stays;
+// what an earlier run served at another address is served there again.
 void Services::give_up(Endpoint& endpoint, const std::string& error) {
   auto run = runs_.tables.run(endpoint.run);
   if (auto gateway = runs_.tables.job(endpoint.gateway);
@@ -178,8 +195,10 @@ void Services::give_up(Endpoint& endpoint, const std::string& error) {
     service_event(endpoint, replica.service, "failed", error);
     break;
   }
-  if (run && run->state == "running") runs_.set_run_state(*run, "failed", printable(error));
-  close(endpoint, "the endpoint could not be opened");
+  const bool given_back = give_back(endpoint, "could not open its endpoint");
+  if (run && (run->state == "running" || run->state == "serving"))
+    runs_.set_run_state(*run, "failed", printable(error));
+  if (!given_back) close(endpoint, "the endpoint could not be opened");
 }
 
 // The jobs end in their own time; the row says that nothing is to come back.
@@ -196,20 +215,26 @@ void Services::close(Endpoint& endpoint, const std::string& why) {
     pauses_.erase(id);
     if (const auto job = runs_.tables.job(id)) runs_.cancel_job(*job, why);
   }
+  end_replaced(endpoint, why);
 }
 
-void Services::left(RunId run) {
+void Services::left(RunId run, const std::string& why) {
   for (auto& [id, endpoint] : endpoints_)
-    if (endpoint->run == run && endpoint->active) close(*endpoint, "the run was cancelled");
+    if (endpoint->run == run && endpoint->active && !give_back(*endpoint, "was cancelled"))
+      close(*endpoint, why);
 }
 
 std::vector<JobRow> Services::down(const Caller& caller, const std::string& folder,
                                    const std::string& name) {
+  // By its name a project is the caller's own, root's too; the folder says whose an admin means.
+  const auto may = [&](const RunRow& run) {
+    return folder.empty() ? run.uid == caller.uid : runs_.may_act(caller, run);
+  };
   std::vector<JobRow> stopped;
   for (auto& [id, endpoint] : endpoints_) {
     const auto run = runs_.tables.run(endpoint->run);
     const bool meant = !folder.empty() ? endpoint->folder == folder : endpoint->project == name;
-    if (!endpoint->active || !meant || !run || !runs_.may_act(caller, *run)) continue;
+    if (!endpoint->active || !meant || !run || !may(*run)) continue;
     if (const auto gateway = runs_.tables.job(endpoint->gateway); gateway && !gateway->ended())
       stopped.push_back(*gateway);
     for (const auto& [job, replica] : endpoint->replicas)
@@ -222,7 +247,7 @@ std::vector<JobRow> Services::down(const Caller& caller, const std::string& fold
   // Replicas that wait for their steps are not to start either.
   for (const RunRow& run : runs_.tables.runs("state IN ('preparing','running')")) {
     const bool meant = !folder.empty() ? run.folder == folder : run.project == name;
-    if (!meant || !runs_.may_act(caller, run)) continue;
+    if (!meant || !may(run)) continue;
     for (const JobRow& job : runs_.tables.jobs_of(run.id)) {
       if (job.kind != "replica" || job.ended()) continue;
       stopped.push_back(job);
@@ -235,8 +260,7 @@ std::vector<JobRow> Services::down(const Caller& caller, const std::string& fold
 std::vector<std::string> Services::request_logs(const Caller& caller) const {
   std::vector<std::string> folders;
   for (const Row& row : runs_.node.db.query("SELECT id, uid FROM endpoints ORDER BY id")) {
-    const bool root = caller.uid == 0 && !runs_.node.context.identity.rootless;
-    if (row.integer(1) == caller.uid || root)
+    if (row.integer(1) == caller.uid || is_root(runs_.node.context.identity, caller))
       folders.push_back(runs_.node.context.paths.endpoints + "/" + std::to_string(row.integer(0)) +
                         "/requests");
   }

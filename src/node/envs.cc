@@ -34,13 +34,6 @@ Result<EnvOutcome> resolve_and_build(const env::Context& context, const EnvReque
 
 }  // namespace
 
-std::vector<std::string> Envs::schema() {
-  return {
-      "CREATE TABLE IF NOT EXISTS envs(digest TEXT PRIMARY KEY, section TEXT, tree TEXT, used_ms "
-      "INTEGER)",
-      "CREATE INDEX IF NOT EXISTS envs_section ON envs(section)"};
-}
-
 std::optional<EnvOutcome> Envs::find(const std::string& digest) {
   const auto rows = node_.db.query("SELECT section, tree FROM envs WHERE digest=?", {digest});
   if (rows.empty()) return std::nullopt;

@@ -42,7 +42,6 @@ struct EnvOutcome {
 
 class Envs {
  public:
-  static std::vector<std::string> schema();
   explicit Envs(Node& node) : node_(node) {}
 
   struct Listener {

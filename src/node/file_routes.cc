@@ -25,9 +25,16 @@ struct Walk {
   Json files{Json::Array{}};
 };
 
+// The job's checkpoints, below the path at which it sees them: `loam files` finds them there too.
+struct CheckpointFiles {
+  std::string path;                // "checkpoints"
+  std::vector<std::string> folders;  // what lies there; what was set aside as torn
+};
+
 // An upper layer: what is there was created or changed; a character device 0:0 says that a name was
-// deleted.
-void walk_upper(int folder_fd, const std::string& prefix, Walk& walk, int depth) {
+// deleted. `change` says it for all instead.
+void walk_upper(int folder_fd, const std::string& prefix, Walk& walk, int depth,
+                const char* change_of_all = nullptr) {
   constexpr int kDepthMax = 128;
   DIR* folder = ::fdopendir(folder_fd);
   if (folder == nullptr) {
@@ -46,13 +53,14 @@ void walk_upper(int folder_fd, const std::string& prefix, Walk& walk, int depth)
       const int child =
           ::openat(::dirfd(folder), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
       if (child >= 0 && depth < kDepthMax)
-        walk_upper(child, path + "/", walk, depth + 1);
+        walk_upper(child, path + "/", walk, depth + 1, change_of_all);
       else if (child >= 0)
         ::close(child);
       continue;
     }
     const bool deleted = S_ISCHR(status.st_mode) && status.st_rdev == makedev(0, 0);
-    const char* change = deleted                         ? "deleted"
+    const char* change = change_of_all != nullptr        ? change_of_all
+                         : deleted                       ? "deleted"
                          : walk.snapshot->contains(path) ? "changed"
                                                          : "created";
     walk.files.push(
@@ -62,6 +70,22 @@ void walk_upper(int folder_fd, const std::string& prefix, Walk& walk, int depth)
                       {"change", change}}));
   }
   ::closedir(folder);
+}
+
+void walk_folder(const std::string& path, const std::string& prefix, Walk& walk,
+                 const char* change_of_all = nullptr) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd >= 0) walk_upper(fd, prefix, walk, 0, change_of_all);
+}
+
+Result<Fd> open_kept(const std::string& upper, const CheckpointFiles& checkpoints,
+                     const std::string& path) {
+  if (!checkpoints.path.empty() && path.starts_with(checkpoints.path + "/")) {
+    const std::string below = path.substr(checkpoints.path.size() + 1);
+    for (const std::string& folder : checkpoints.folders)
+      if (auto file = open_foreign(folder, below)) return file;
+  }
+  return open_foreign(upper, path);
 }
 
 // Sends a file in pieces, no faster than the client takes them.
@@ -134,8 +158,13 @@ void Runs::Impl::file_routes(Routes& routes) {
           return responder->reply_error({ErrorCode::not_found, "its files are no longer kept"});
         const std::string work = work_of(*job, attempt->number);
         const std::string upper = work + "/project/upper";
+        CheckpointFiles checkpoints;
+        if (const auto place = checkpoint_of(*run, *job)) {
+          checkpoints.path = step_of(*run, *job)->checkpoint->path;
+          checkpoints.folders = {place->folder + "/files", place->folder + "/torn"};
+        }
         if (const auto path = request.query.find("path"); path != request.query.end()) {
-          auto file = open_foreign(upper, path->second);
+          auto file = open_kept(upper, checkpoints, path->second);
           if (!file) return responder->reply_error(file.error());
           return std::make_shared<FileStream>(std::move(*file), responder)->start();
         }
@@ -145,12 +174,14 @@ void Runs::Impl::file_routes(Routes& routes) {
         if (!path_exists(work))
           return responder->reply_error({ErrorCode::not_found, "its files are no longer kept"});
         node.loop.offload(
-            [this, walk, snapshot, upper, digest_hex = run->snapshot] {
+            [this, walk, snapshot, upper, checkpoints, digest_hex = run->snapshot] {
               if (const auto digest = Digest::parse(digest_hex))
                 if (const auto listing = node.store.listing(*digest))
                   for (const store::ListingEntry& entry : *listing) snapshot->insert(entry.path);
-              const int fd = ::open(upper.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-              if (fd >= 0) walk_upper(fd, "", *walk, 0);
+              walk_folder(upper, "", *walk);
+              if (checkpoints.path.empty()) return;
+              walk_folder(checkpoints.folders[0], checkpoints.path + "/", *walk, "checkpoint");
+              walk_folder(checkpoints.folders[1], checkpoints.path + "/", *walk, "torn");
             },
             [walk, snapshot, responder] {
               responder->reply(200, Json::object({{"files", std::move(walk->files)}}));

@@ -64,6 +64,19 @@ void add_numbers(std::map<std::string, Metric>& metrics, const Json& object) {
 
 }  // namespace
 
+std::string lines_of_rank(std::string_view output, int rank) {
+  const std::string label = "[" + std::to_string(rank) + "] ";
+  std::string lines;
+  for (std::size_t begin = 0; begin < output.size();) {
+    std::size_t end = output.find_first_of("\n\r", begin);
+    if (end == std::string_view::npos) end = output.size();
+    const std::string_view line = output.substr(begin, end - begin);
+    if (line.starts_with(label)) lines += std::string(line.substr(label.size())) + "\n";
+    begin = end + 1;
+  }
+  return lines;
+}
+
 std::string error_line(std::string_view output) {
   std::string_view last, mattered;
   for (std::size_t begin = 0; begin < output.size();) {

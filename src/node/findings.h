@@ -20,6 +20,9 @@ inline constexpr std::size_t kErrorLineBytesMax = 500;
 // …"), else the last that is not empty. Printable.
 std::string error_line(std::string_view output);
 
+// Of a gang's output the lines of one rank, without its label (shim/rank_streams.h).
+std::string lines_of_rank(std::string_view output, int rank);
+
 // metrics.jsonl, an object of numbers a line → {"loss": {"count": 40, "last": 0.01}}. Broken lines
 // are left out.
 Json summarize_metrics(std::string_view lines);

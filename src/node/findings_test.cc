@@ -21,6 +21,14 @@ class Folder : public ::testing::Test {
   std::string path_;
 };
 
+TEST(ErrorLine, OfOneRankOfAGang) {
+  const std::string output =
+      "[0] epoch 1\n[1] ValueError: mine\n[0] RuntimeError: peer is gone\n[1] bye\n[10] no\n";
+  EXPECT_EQ(lines_of_rank(output, 1), "ValueError: mine\nbye\n");
+  EXPECT_EQ(error_line(lines_of_rank(output, 1)), "ValueError: mine");
+  EXPECT_EQ(lines_of_rank(output, 2), "");
+}
+
 TEST(ErrorLine, TheLastThatNamesAnErrorElseTheLast) {
   EXPECT_EQ(error_line("fine\nValueError: bad\nbye\n"), "ValueError: bad");
   EXPECT_EQ(error_line("KeyError: 1\n\nDuring that:\n  OSError: 2\n"), "OSError: 2");

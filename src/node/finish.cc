@@ -1,5 +1,5 @@
 // From an exit record to what came of it: kept files, metrics, the run's record, the model's next
-// version, a retry.
+// version; what did not succeed goes on in again.cc.
 //
 //   on_exit (the turn that records the exit) ─ "finishing" ─▶ worker: output → store, records ─▶
 //   one transaction: version and end of the job ─▶ what waited for it
@@ -12,6 +12,7 @@
 #include "base/crash_point.h"
 #include "base/files.h"
 #include "base/text.h"
+#include "node/attempt_finding.h"
 #include "node/findings.h"
 #include "node/runs_impl.h"
 #include "node/services.h"
@@ -19,35 +20,15 @@
 
 namespace loam::node {
 
-// What the worker found in an ended attempt.
-struct Finding {
-  // in
-  RunRow run;
-  JobRow job;
-  ProjectPtr project;
-  AttemptView attempt;
-  std::string work, attempt_folder;
-  std::string env_tree;
-  Json env_section;
-  std::vector<std::string> upstream;  // model records
-  std::string output_path;            // below /project, "" where the step has none
-  std::shared_ptr<store::Store::Pin> pin;
-  // out
-  std::string error;  // "" where the job succeeded
-  std::string line;   // of the output
-  std::string note;
-  std::string run_record;
-  std::vector<std::string> records;
-  std::optional<store::TreeInfo> output;
-};
-
 namespace {
 
 constexpr std::size_t kTailBytes = 256u << 10;
-constexpr std::chrono::milliseconds kLostPause{1500};  // times the losses in a row
+constexpr std::uint64_t kDiskFull = 16u << 20;
 
 Result<store::TreeInfo> take_output(store::Store& store, const Finding& finding) {
   const std::string folder = finding.work + "/output";
+  if (finding.checkpoint_is_output)
+    LOAM_CHECK(move_output(finding.checkpoint->folder, finding.checkpoint->rule, folder));
   if (folder_empty(folder))
     return fail(ErrorCode::invalid,
                 "the output folder " + finding.output_path +
@@ -64,10 +45,15 @@ Result<std::string> put(store::Store& store, Finding& finding, const Json& recor
 
 Json resources_of(const Finding& finding) {
   const api::ExitRecord& exit = finding.attempt.exit;
-  return Json::object({{"asked", Json::object({{"cpu_milli", finding.job.cpu_milli},
-                                               {"memory_bytes", finding.job.memory_bytes}})},
-                       {"used", Json::object({{"cpu_ns", exit.cpu_ns},
-                                              {"memory_peak_bytes", exit.memory_peak_bytes}})}});
+  Json asked = Json::object({{"cpu_milli", finding.job.cpu_milli},
+                             {"memory_bytes", finding.job.memory_bytes}});
+  for (const auto& [key, value] : finding.job.request.as_object()) asked.set(key, value);
+  Json used = Json::object(
+      {{"cpu_ns", exit.cpu_ns}, {"memory_peak_bytes", exit.memory_peak_bytes}});
+  const Json& placement = finding.attempt.placement;
+  if (placement["cpus"].size() > 0) used.set("cpus", placement["cpus"]);
+  if (placement["devices"].size() > 0) used.set("devices", placement["devices"]);
+  return Json::object({{"asked", std::move(asked)}, {"used", std::move(used)}});
 }
 
 Result<void> put_records(store::Store& store, const Node& node, Finding& finding,
@@ -84,9 +70,9 @@ Result<void> put_records(store::Store& store, const Node& node, Finding& finding
     for (const auto& [name, value] : finding.project->vars) facts.vars.set(name, value);
     facts.secrets = finding.project->secrets;
     for (const spec::Step& step : finding.project->steps)
-      if (finding.job.kind == "step" && step.name == finding.job.name) {
+      if (finding.job.kind == "step" && step.name == finding.job.step_name()) {
         facts.command = step.run.text;
-        if (!step.params.is_null()) facts.params = trace::with_fractions_as_strings(step.params);
+        facts.params = trace::with_fractions_as_strings(params_of(step, finding.job));
       }
   }
   if (facts.command.empty()) facts.command = join(run.options["command"]["argv"].as_strings(), " ");
@@ -96,6 +82,9 @@ Result<void> put_records(store::Store& store, const Node& node, Finding& finding
   for (const api::MissingGuard& missing : finding.attempt.exit.missing)
     facts.missing_guards.push(Json::object({{"guard", missing.guard}, {"reason", missing.reason}}));
   facts.outcome = std::string(api::outcome_name(finding.attempt.exit.outcome));
+  facts.attempt = finding.attempt.number;
+  facts.checkpoint = finding.job.checkpoint;
+  if (!facts.checkpoint.empty()) facts.resumes = finding.job.record;
   facts.started_ms = finding.attempt.exit.started_ms;
   facts.ended_ms = finding.attempt.exit.ended_ms;
   if (!finding.env_section.is_null())
@@ -114,6 +103,32 @@ Result<void> put_records(store::Store& store, const Node& node, Finding& finding
   return {};
 }
 
+// Where another attempt goes on; on the disk before anything relies on it.
+void settle(Finding& finding) {
+  const auto& place = *finding.checkpoint;
+  auto settled = settle_checkpoints(place.folder, place.rule, *place.last_end);
+  if (!settled) {
+    finding.note = "checkpoint: " + settled.error().text;
+    return;
+  }
+  finding.settled = std::move(*settled);
+}
+
+// What a job that failed to write one may not have said.
+void tell_full_disk(Finding& finding) {
+  const std::uint64_t free = disk_free_bytes(finding.checkpoint->folder);
+  if (free < kDiskFull)
+    finding.note = "the disk of Loam's state, where checkpoints lie, has " + format_size(free) +
+                   " left; `loam store gc` or a smaller checkpoint.keep makes room";
+}
+
+// The line that mattered; of a gang a line of the rank that failed, where there is one.
+std::string last_words_of(const std::string& attempt_folder, int rank) {
+  const std::string tail = output_tail(attempt_folder, kTailBytes);
+  const std::string own = rank < 0 ? "" : lines_of_rank(tail, rank);
+  return error_line(own.empty() ? tail : own);
+}
+
 // On a worker.
 void examine(store::Store& store, const Node& node, Finding& finding) {
   const api::ExitRecord& exit = finding.attempt.exit;
@@ -130,14 +145,19 @@ void examine(store::Store& store, const Node& node, Finding& finding) {
   const Json metrics = summarize_metrics(lines ? *lines : "");
   if (!lines && lines.error().code == ErrorCode::too_large)
     finding.note = "metrics over 16 MiB were left out of the record";
+  if (finding.job.sweep != 0) finding.metrics = metrics;
   if (!succeeded(exit)) {
-    finding.line = error_line(output_tail(finding.attempt_folder, kTailBytes));
+    finding.line = last_words_of(finding.attempt_folder, exit.rank);
     finding.error = describe_exit(exit);
   } else if (!finding.output_path.empty()) {
     auto output = take_output(store, finding);
     if (output) finding.output = *output;
     if (!output) finding.error = output.error().text;
   }
+  if (finding.checkpoint && !succeeded(exit)) tell_full_disk(finding);
+  if (finding.checkpoint && finding.goes_on) settle(finding);
+  if (finding.checkpoint && succeeded(exit))
+    (void)prune_checkpoints(finding.checkpoint->folder, finding.checkpoint->rule);
   if (auto recorded = put_records(store, node, finding, metrics);
       !recorded && finding.error.empty())
     finding.error = "the run's record: " + recorded.error().text;
@@ -150,6 +170,11 @@ bool succeeded(const api::ExitRecord& record) {
 }
 
 std::string describe_exit(const api::ExitRecord& record) {
+  if (record.rank >= 0) {
+    api::ExitRecord own = record;
+    own.rank = -1;
+    return "rank " + std::to_string(record.rank) + " failed first: " + describe_exit(own);
+  }
   switch (record.outcome) {
     case api::Outcome::exited:
       return "exit status " + std::to_string(record.code);
@@ -169,82 +194,48 @@ std::string describe_exit(const api::ExitRecord& record) {
       return "could not be killed: " + record.error;
     case api::Outcome::lost:
       return "lost";
+    case api::Outcome::device_busy:
+      return record.error;
+    case api::Outcome::preempted:
+      return "preempted";
   }
   return "ended";
 }
 
 std::string Runs::Impl::last_words(const AttemptView& attempt) const {
-  return error_line(output_tail(node.supervisor.folder_of(attempt.id), kTailBytes));
+  return last_words_of(node.supervisor.folder_of(attempt.id), attempt.exit.rank);
 }
 
 void Runs::Impl::on_running(AttemptId id) {
   const auto attempt = node.supervisor.find(id);
   auto job = attempt ? tables.job(attempt->job) : std::nullopt;
   if (!job || job->ended()) return;
-  if (job->state == "queued") {  // adopted by a node that died between the start and its row
+  if (job->in_queue()) {  // adopted by a node that died between the start and its row
     job->state = "running";
     tables.save(*job);
   }
   if (job->kind == "replica" || job->kind == "gateway") return services->on_running(*job, *attempt);
-  step_event(*job, Json::object({{"state", "running"}, {"attempt", attempt->number}}));
+  Json data = Json::object({{"state", "running"}, {"attempt", attempt->number}});
+  if (!job->checkpoint.empty()) data.set("checkpoint", job->checkpoint);
+  step_event(*job, std::move(data));
 }
 
 void Runs::Impl::on_exit(AttemptId id, const api::ExitRecord& record, bool reboot) {
   const auto attempt = node.supervisor.find(id);
   auto job = attempt ? tables.job(attempt->job) : std::nullopt;
+  if (job) record_usage(*job, *attempt, record);
   if (!job || job->ended()) return;
   AttemptView ended = *attempt;
   ended.exit = record;
   ended.started_ms = record.started_ms != 0 ? record.started_ms : ended.started_ms;
   ended.ended_ms = record.ended_ms != 0 ? record.ended_ms : wall_ms();
+  if (on_device_exit(*job, id, record)) return;
   if (job->kind == "replica" || job->kind == "gateway")
     return services->on_exit(*job, ended, record, reboot);
   if (record.outcome == api::Outcome::lost) return on_lost(*job, reboot);
   job->state = "finishing";
   tables.save(*job);
   if (resumed) finish(job->id);
-}
-
-// Nobody's fault, so it costs no retry; but three in a row within one boot have a reason in the job
-// or the host.
-void Runs::Impl::on_lost(JobRow& job, bool reboot) {
-  const auto run = tables.run(job.run);
-  const Json& command = run ? run->options["command"] : Json();
-  const bool attended =
-      job.kind == "shell" || command["terminal"].as_bool() || command["standard_input"].as_bool();
-  if (job.lost_boot != node.boot_id) {
-    job.lost_boot = node.boot_id;
-    job.lost = 0;
-  }
-  if (!reboot) ++job.lost;
-  const std::string why = reboot ? "the machine was restarted" : "its keeper died";
-  if (job.cancel) {
-    end_job(job, "cancelled", "", Json::object({{"why", job.why}}));
-  } else if (attended) {
-    end_job(job, "failed", "lost: " + why);
-  } else if (job.lost >= kLostInARowMax) {
-    end_job(job, "failed", "lost three times in a row");
-  } else {
-    events.add(job.run, "note",
-               Json::object({{"lost", true},
-                             {"text", "an attempt of " + target_text(job) + " was lost (" + why +
-                                          "); it is tried again"}}));
-    job.state = "queued";
-    job.why = "an attempt was lost; it is tried again in a moment";
-    tables.save(job);
-    node.queue.release(job.id);
-    // Whatever killed the keeper may still be at it; a node that starts later does not wait.
-    const auto pause = kLostPause * job.lost;
-    if (resumed)
-      lost_pauses[job.id] = node.loop.after(pause, [this, id = job.id] {
-        auto waiting = tables.job(id);
-        if (!waiting || waiting->state != "queued") return;
-        waiting->why.clear();
-        enqueue(*waiting);
-      });
-    return;
-  }
-  consider(job.run);
 }
 
 void Runs::Impl::finish(JobId id) {
@@ -266,11 +257,13 @@ void Runs::Impl::finish(JobId id) {
   }
   if (const spec::Step* step = job->kind == "step" ? step_of(*run, *job) : nullptr) {
     if (step->output) finding->output_path = step->output->path;
-    for (const JobRow& other : tables.jobs_of(run->id))
-      for (const std::string& name : step->after)
-        if (other.kind == "step" && other.name == name && !other.model.empty())
-          if (const auto version = models.find(run->uid, {other.model, other.version}))
-            finding->upstream.push_back(version->record);
+    finding->checkpoint = checkpoint_of(*run, *job);
+    finding->goes_on = goes_on(*step, *job, attempt->exit) && !job->cancel;
+    finding->checkpoint_is_output =
+        step->checkpoint && step->output && step->checkpoint->path == step->output->path;
+    for (const JobRow& made : made_before(*run, *step))
+      if (const auto version = models.find(run->uid, {made.model, made.version}))
+        finding->upstream.push_back(version->record);
   }
   finding->pin = node.store.pin();
   node.loop.offload([this, finding] { examine(node.store, node, *finding); },
@@ -289,6 +282,7 @@ void Runs::Impl::finished(JobId id, const AttemptView& attempt, Finding& finding
   if (!finding.note.empty()) note(job->run, target_text(*job) + ": " + finding.note);
   for (const std::string& record : finding.records) tables.remember_record(job->run, record);
   job->record = finding.run_record;
+  job->metrics = finding.metrics;
   if (!finding.error.empty()) return attempt_failed(*job, attempt, finding);
   Json data = Json::object({{"attempt", attempt.number}, {"exit", api::to_json(attempt.exit)}});
   if (finding.output) {
@@ -323,6 +317,7 @@ void Runs::Impl::finished(JobId id, const AttemptView& attempt, Finding& finding
     job->tree = version.tree;
     data.set("model_version", version.name + "@" + std::to_string(version.version));
   }
+  job->why.clear();  // it may have finished while it was to make room
   end_job(*job, "succeeded", "", std::move(data));
   node.db.after_commit([work = finding.work] {
     LOAM_CRASH_POINT("node.result_committed");
@@ -330,30 +325,6 @@ void Runs::Impl::finished(JobId id, const AttemptView& attempt, Finding& finding
     (void)remove_tree(work + "/output");  // the store has it now
   });
   consider(job->run);
-}
-
-void Runs::Impl::attempt_failed(JobRow& job, const AttemptView& attempt, const Finding& finding) {
-  const Json data = Json::object({{"attempt", attempt.number},
-                                  {"exit", api::to_json(attempt.exit)},
-                                  {"error_line", finding.line}});
-  if (job.cancel || attempt.exit.outcome == api::Outcome::cancelled) {
-    end_job(job, "cancelled", "", data);
-    return consider(job.run);
-  }
-  const std::string error = finding.error + (finding.line.empty() ? "" : ": " + finding.line);
-  ++job.failures;
-  job.lost = 0;
-  const spec::Step* step = job.kind == "step" ? step_of(finding.run, job) : nullptr;
-  const int retries = step != nullptr ? step->retries : 0;
-  if (job.failures <= retries) {
-    note(job.run, target_text(job) + "/" + std::to_string(attempt.number) + " failed (" + error +
-                      "); retry " + std::to_string(job.failures) + " of " +
-                      std::to_string(retries));
-    enqueue(job);
-    return;
-  }
-  end_job(job, "failed", error, data);
-  consider(job.run);
 }
 
 }  // namespace loam::node

@@ -1,6 +1,8 @@
 // HTTP/1.1 over the node's Unix socket, with the caller's identity from the kernel (SO_PEERCRED,
 // SO_PEERGROUPS). One TU includes Boost; handlers see plain types.
 //
+// Besides, clients from elsewhere, who come with tokens (gate.h).
+//
 // Trust: requests are foreign bytes: head at most 64 KiB, body at most 16 MiB (an import streams by
 // a folder path, never by body), 256 connections, 64 for one uid; a request must be complete within
 // 60 s.
@@ -26,13 +28,20 @@ inline constexpr std::uint32_t kHeadBytesMax = 64 * 1024;
 inline constexpr std::uint64_t kBodyBytesMax = 16u << 20;
 inline constexpr std::size_t kConnectionsMax = 256;
 inline constexpr std::size_t kConnectionsOfUidMax = 64;
+inline constexpr std::size_t kRemoteConnectionsMax = 128;  // besides the others
+inline constexpr std::chrono::seconds kRemoteHeadTimeMax{10};  // for a head; before its token is known
 inline constexpr std::chrono::seconds kRequestTimeMax{60};  // idle between two requests, too
+
+// How much of its user's rights a token has; a caller whom the kernel names has all of them.
+enum class Scope { read, submit, admin };
 
 struct Caller {
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
   std::vector<std::uint32_t> groups;
   std::int32_t pid = 0;
+  std::int64_t token = 0;  // by which he came; 0: the kernel's word
+  Scope scope = Scope::admin;
 };
 
 struct Request {
@@ -50,6 +59,7 @@ struct Request {
 class Responder {
  public:
   virtual ~Responder() = default;
+  virtual void header(std::string_view name, std::string_view value) = 0;  // of the reply to come
   virtual void reply(int status, const Json& body) = 0;
   virtual void reply_error(
       const Error& error) = 0;  // {"error":{"code","text"}} with the fitting status
@@ -73,6 +83,15 @@ class HttpServer {
   using Handler = std::function<void(const Request&, ResponderPtr)>;
   // Takes a listening socket.
   HttpServer(Loop& loop, Fd listener, Handler handler);
+  // Who a token of a connection that take() brought stands for: denied (401) or busy (429).
+  using Authenticate =
+      std::function<Result<Caller>(std::string_view token, const std::string& address)>;
+  void set_authenticate(Authenticate authenticate);
+  // A client of another machine, through the gate: each of its requests has a token, and is looked
+  // at no further without.
+  void take(Fd connection, std::string address);
+  // What is open with this token ends.
+  void close_token(std::int64_t token);
   ~HttpServer();
 
   // Takes no more connections; `done` once every reply that was given has left (2 s at most).

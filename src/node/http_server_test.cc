@@ -249,7 +249,7 @@ TEST_F(HttpServerTest, OneUserCannotTakeEveryConnection) {
 }
 
 TEST_F(HttpServerTest, AnswersWaitForTheTurnsCommit) {
-  auto database = Database::open(folder_ + "/db", {"CREATE TABLE IF NOT EXISTS t (x INTEGER)"});
+  auto database = Database::open(folder_ + "/db", {{"a table", {"CREATE TABLE t(x INTEGER)"}}});
   ASSERT_TRUE(database);
   std::promise<void> replied;
   on_loop([&] {

@@ -48,6 +48,8 @@ std::string_view reason_of(int status) {
       return "No Content";
     case 400:
       return "Bad Request";
+    case 401:
+      return "Unauthorized";
     case 403:
       return "Forbidden";
     case 404:
@@ -60,8 +62,12 @@ std::string_view reason_of(int status) {
       return "Conflict";
     case 413:
       return "Content Too Large";
+    case 415:
+      return "Unsupported Media Type";
     case 422:
       return "Unprocessable Content";
+    case 429:
+      return "Too Many Requests";
     case 431:
       return "Request Header Fields Too Large";
     case 500:
@@ -126,12 +132,13 @@ Json error_body(const Error& error) {
       {{"error", Json::object({{"code", error_code_name(error.code)}, {"text", error.text}})}});
 }
 
-std::string response_text(int status, const Json& body, bool close) {
+std::string response_text(int status, const Json& body, bool close, std::string_view headers) {
   const std::string text = body.is_null() ? "" : body.dump() + "\n";
   std::string response =
       "HTTP/1.1 " + std::to_string(status) + " " + std::string(reason_of(status)) + "\r\n";
   if (!text.empty()) response += "content-type: application/json\r\n";
   response += "content-length: " + std::to_string(text.size()) + "\r\n";
+  response += headers;
   if (close) response += "connection: close\r\n";
   return response + "\r\n" + text;
 }

@@ -152,7 +152,32 @@ Result<std::uint32_t> find_or_add(const std::string& folder) {
   return first;
 }
 
+// The file without the lines that add_entry writes.
+Result<bool> remove_entries(const std::string& path) {
+  const ShadowLock lock = LOAM_TRY(ShadowLock::take(path));
+  const std::string text = LOAM_TRY(read_or_empty(path));
+  std::string kept;
+  for (const std::string& line : split(text, '\n')) {
+    const auto entries = entries_of(line);
+    if (entries.size() == 1 && entries[0].owner == kOwner && entries[0].range.count == kReservedIds)
+      continue;
+    kept += line + "\n";
+  }
+  if (!kept.empty()) kept.pop_back();  // split's last piece is what follows the last newline
+  if (kept == text) return false;
+  struct stat old {};
+  if (::stat(path.c_str(), &old) != 0) return fail_errno(path);
+  LOAM_CHECK(write_file_atomic(path, kept, {.mode = old.st_mode & 07777}));
+  return true;
+}
+
 }  // namespace
+
+Result<bool> release_ids(const std::string& folder) {
+  const bool uids = LOAM_TRY(remove_entries(folder + "/subuid"));
+  const bool gids = LOAM_TRY(remove_entries(folder + "/subgid"));
+  return uids || gids;
+}
 
 std::vector<sandbox::IdRange> subordinate_ranges(std::string_view text, const std::string& name,
                                                  std::uint32_t id) {

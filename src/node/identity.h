@@ -34,6 +34,9 @@ Result<std::uint32_t> free_range(std::string_view subuid, std::string_view subgi
 
 // Root node: finds or makes the entries of `loam` in FOLDER/subuid and FOLDER/subgid.
 Result<Identity> reserve_ids(const std::string& folder = "/etc");
+// Takes the entries away that reserve_ids adds; others of the same name stay. True: there were
+// some.
+Result<bool> release_ids(const std::string& folder = "/etc");
 
 // The map 0→first subordinate id …, U→U, U+1→the next …: `own` is U.
 std::vector<sandbox::IdMapLine> rootless_map(std::uint32_t own,

@@ -71,6 +71,19 @@ TEST(FreeRange, FillsGapsAndPassesOverlaps) {
   EXPECT_FALSE(free_range("a:1:600000000\n", ""));
 }
 
+TEST_F(ReserveTest, ReleaseTakesOnlyWhatWasReserved) {
+  const std::string others = "alice:100000:65536\nloam:900000:65536\nbob:400000:65536\n";
+  put("subuid", others);
+  put("subgid", others);
+  ASSERT_TRUE(reserve_ids(folder_));
+  EXPECT_NE(get("subuid"), others);
+  EXPECT_TRUE(release_ids(folder_).value());
+  EXPECT_EQ(get("subuid"), others);
+  EXPECT_EQ(get("subgid"), others);
+  EXPECT_FALSE(release_ids(folder_).value());
+  EXPECT_FALSE(path_exists(folder_ + "/subuid.lock"));
+}
+
 TEST(SubordinateRanges, ByNameOrIdAndNothingElse) {
   const std::string text =
       "ana:100000:65536\n1000:300000:10\nbob:1:1\nbroken\nana:x:5\nana:5\nana:7:0\n";

@@ -50,26 +50,26 @@ void Runs::Impl::step_event(const JobRow& job, Json data) {
   if (job.kind == "replica" || job.kind == "gateway") return;  // they have events of their own
   data.set("step", job.name);
   data.set("target", target_text(job));
-  if (!data.has("state")) data.set("state", job.state);
+  if (!data.has("state")) data.set("state", job.shown_state());
   events.add(job.run, "step", data);
 }
 
 void Runs::Impl::consider(RunId id) {
   auto run = tables.run(id);
   if (!run || run->state != "running" || !resumed) return;
-  const auto first = tables.jobs_of(id);
+  const auto first = tables.parts_of(id);
   for (const JobRow& listed : first) {
     auto job = tables.job(listed.id);
     if (!job || job->state != "blocked") continue;
-    if (job->kind == "step") consider_step(*run, *job, tables.jobs_of(id));
+    if (job->kind == "step") consider_step(*run, *job, tables.parts_of(id));
     if (job->kind == "command" || job->kind == "shell") enqueue(*job);
   }
-  const auto jobs = tables.jobs_of(id);
+  const auto jobs = tables.parts_of(id);
   const bool steps_done = std::all_of(jobs.begin(), jobs.end(), [](const JobRow& job) {
     return job.kind != "step" || is_done(job);
   });
   const bool waits_to_serve = std::any_of(jobs.begin(), jobs.end(), [](const JobRow& job) {
-    return job.kind == "replica" && job.state == "blocked";
+    return job.kind == "replica" && job.state == "blocked" && job.endpoint == 0;
   });
   if (steps_done && waits_to_serve) services->begin(*run);
   settle(id);
@@ -87,23 +87,18 @@ void Runs::Impl::consider_step(RunRow& run, JobRow job, const std::vector<JobRow
       return end_job(job, "skipped", "",
                      Json::object({{"why", "step '" + name + "' did not succeed"}}));
     if (!is_done(*upstream)) return;
-    if (!upstream->tree.empty()) inputs.upstream[name] = upstream->tree;
+    inputs.upstream.merge(output_trees(*upstream));
   }
   inputs.env = job.env;
   for (const spec::DataSource& source : project->data)
     inputs.data[source.name] = run.data[source.name]["digest"].as_string();
-  const auto code = code_entries(listing_of(node.store, run.snapshot), step->code, run.file);
-  inputs.snapshot = store::Store::listing_digest(code).hex();
+  inputs.snapshot = code_digest(run, step->code);
   job.key = step_key(*project, *step, inputs);
-  const auto last = tables.last_success(run, step->name);
-  std::vector<std::string> changed;
-  if (last) changed = changes(last->key, job.key);
-  const bool output_gone =
-      last && !last->model.empty() && !models.find(run.uid, {last->model, last->version});
-  if (output_gone)
-    changed.push_back("output: " + last->model + "@" + std::to_string(last->version) +
-                      " was removed");
-  if (last && changed.empty() && !run.options["force"].as_bool()) {
+  if (waits_for_same_step(run, job)) return;
+  job.why.clear();
+  const Verdict verdict = judge_step(run, *step, job.key);
+  const auto& last = verdict.last;
+  if (verdict.stands) {
     job.source = last->id;
     job.model = last->model;
     job.version = last->version;
@@ -114,30 +109,40 @@ void Runs::Impl::consider_step(RunRow& run, JobRow job, const std::vector<JobRow
       data.set("model_version", last->model + "@" + std::to_string(last->version));
     return end_job(job, "unchanged", "", std::move(data));
   }
-  if (std::find(changed.begin(), changed.end(), "snapshot") != changed.end()) {
-    const auto before = tables.run(last->run);
-    const auto old_code =
-        before ? code_entries(listing_of(node.store, before->snapshot), step->code, run.file)
-               : code;
-    changed = with_paths(std::move(changed), changed_paths(old_code, code));
-  }
-  const char* reason = !last ? "new" : changed.empty() ? "forced" : "changed";
+  const char* reason = !last ? "new" : verdict.changed.empty() ? "forced" : "changed";
   tables.save(job);
   step_event(job,
              Json::object(
-                 {{"state", "queued"}, {"reason", reason}, {"changed", Json::array_of(changed)}}));
+                 {{"state", "queued"}, {"reason", reason}, {"changed", Json::array_of(verdict.changed)}}));
+  if (!step->sweep.empty()) return begin_sweep(run, job, *step);
   enqueue(job);
 }
 
-// A claim given back first, so that a retry stands behind those who already wait.
-void Runs::Impl::enqueue(JobRow& job) {
-  job.state = "queued";
-  tables.save(job);
-  node.queue.release(job.id);
-  node.queue.submit(job.id, {.cpu_milli = static_cast<std::uint64_t>(job.cpu_milli),
-                             .memory_bytes = static_cast<std::uint64_t>(job.memory_bytes)});
-  if (const std::string why = node.queue.explain(job.id); !why.empty())
-    step_event(job, Json::object({{"state", "queued"}, {"why", why}}));
+std::string Runs::Impl::code_digest(const RunRow& run, const std::vector<std::string>& patterns) {
+  const auto code = code_entries(listing_of(node.store, run.snapshot), patterns, run.file);
+  return store::Store::listing_digest(code).hex();
+}
+
+Runs::Impl::Verdict Runs::Impl::judge_step(const RunRow& run, const spec::Step& step,
+                                           const Json& key) {
+  Verdict verdict{.last = tables.last_success(run, step.name), .changed = {}};
+  const auto& last = verdict.last;
+  if (!last) return verdict;
+  verdict.changed = changes(last->key, key);
+  if (!last->model.empty() && !models.find(run.uid, {last->model, last->version}))
+    verdict.changed.push_back("output: " + last->model + "@" + std::to_string(last->version) +
+                              " was removed");
+  verdict.stands = verdict.changed.empty() && !run.options["force"].as_bool();
+  const auto& changed = verdict.changed;
+  if (std::find(changed.begin(), changed.end(), "snapshot") == changed.end()) return verdict;
+  const auto code = [&](const std::string& tree) {
+    return code_entries(listing_of(node.store, tree), step.code, run.file);
+  };
+  const auto before = tables.run(last->run);
+  verdict.changed = with_paths(
+      std::move(verdict.changed),
+      changed_paths(code(before ? before->snapshot : run.snapshot), code(run.snapshot)));
+  return verdict;
 }
 
 void Runs::Impl::on_granted(JobId id) { start_attempt(id); }
@@ -159,22 +164,46 @@ StartInputs Runs::Impl::gather(const RunRow& run, const JobRow& job) {
   const auto seen_run = shown ? tables.run(shown->run) : std::optional<RunRow>(run);
   if (const spec::Step* step =
           seen_run && seen.kind == "step" ? step_of(*seen_run, seen) : nullptr) {
-    const auto all = tables.jobs_of(seen.run);
+    const auto all = tables.parts_of(seen.run);
     for (const std::string& name : step->after) {
       const JobRow* upstream = job_named(all, name);
       const spec::Step* made_by = upstream != nullptr ? step_of(*seen_run, *upstream) : nullptr;
       if (made_by != nullptr && made_by->output && !upstream->tree.empty())
         inputs.upstream.emplace_back(made_by->output->path, upstream->tree);
+      if (made_by != nullptr && made_by->output)
+        for (const JobRow& task : tasks_of(*upstream))
+          if (!task.tree.empty())
+            inputs.upstream.emplace_back(made_by->output->path + "/" + std::to_string(task.task),
+                                         task.tree);
     }
   }
-  if (shown)
+  if (shown) {
+    if (const auto place = checkpoint_of(*seen_run, seen)) {
+      inputs.shown_checkpoints = place->folder + "/files";
+      inputs.shown_checkpoint_path = step_of(*seen_run, seen)->checkpoint->path;
+    }
     inputs.shown_upper = work_of(*shown, static_cast<int>(job.source_attempt)) + "/project/upper";
+  } else {
+    inputs.checkpoint = checkpoint_of(run, job);
+  }
   if (job.kind == "replica" || job.kind == "gateway") services->gather(inputs);
+  inputs.grant = grant_of(job);
+  inputs.device_probe = node.devices.probe();
+  if (const sched::Placement* placement = node.queue.placement(job.id);
+      placement != nullptr && !placement->ranks.empty())
+    inputs.placement = to_json(*placement);
   return inputs;
 }
 
-// On a worker: trees are shown or copied, the home is made, mounts are asked for their owners.
-Result<api::AttemptPlan> Runs::Impl::make_plan(const StartInputs& inputs) const {
+// On a worker.
+Result<api::AttemptPlan> Runs::Impl::make_plan(StartInputs& inputs) const {
+  api::AttemptPlan plan = LOAM_TRY(plan_of_kind(inputs));
+  inputs.trouble = give_devices(inputs.grant, inputs.device_probe, plan);
+  return plan;
+}
+
+// Trees are shown or copied, the home is made, mounts are asked for their owners.
+Result<api::AttemptPlan> Runs::Impl::plan_of_kind(StartInputs& inputs) const {
   const RunRow& run = inputs.run;
   std::string problem;
   PlanInputs plan;
@@ -183,7 +212,7 @@ Result<api::AttemptPlan> Runs::Impl::make_plan(const StartInputs& inputs) const 
   plan.project = inputs.project.get();
   plan.number = inputs.number;
   plan.work = work_of(inputs.job, inputs.number);
-  plan.secrets_file = secrets.file_of_job(inputs.job.id);
+  plan.secrets_file = secrets.file_of_job(inputs.job.sweep != 0 ? inputs.job.sweep : inputs.job.id);
   LOAM_CHECK(make_home(node.context.paths.homes, run.job_uid, run.job_gid, run.project));
   if (inputs.job.kind == "gateway") return plan_gateway(facts, plan, inputs.endpoint_folder);
   plan.snapshot = tree_view(run.snapshot, run, &problem);
@@ -197,6 +226,8 @@ Result<api::AttemptPlan> Runs::Impl::make_plan(const StartInputs& inputs) const 
   }
   for (const auto& [path, tree] : inputs.upstream)
     if (problem.empty()) plan.upstream.push_back({path, tree_view(tree, run, &problem)});
+  if (!inputs.shown_checkpoints.empty() && path_exists(inputs.shown_checkpoints))
+    plan.upstream.push_back({inputs.shown_checkpoint_path, {inputs.shown_checkpoints}});
   TreeView model;
   if (problem.empty() && !inputs.model_tree.empty())
     model = tree_view(inputs.model_tree, run, &problem);
@@ -206,7 +237,7 @@ Result<api::AttemptPlan> Runs::Impl::make_plan(const StartInputs& inputs) const 
       if (mount.mode != spec::MountMode::rw || node.context.identity.rootless) continue;
       // A folder of root's shows as the job's only where root itself asks, for a project of its own.
       if (run.uid != 0 || run.reader_uid != 0) continue;
-      auto owner = call_as_user(reader_of(run), {"__owner", mount.from});
+      auto owner = node.helpers.call(reader_of(run), {"__owner", mount.from});
       if (!owner) return in_context("mounts", owner.error());
       if (*owner != "0") continue;
       if (!idmap)
@@ -226,19 +257,23 @@ Result<api::AttemptPlan> Runs::Impl::make_plan(const StartInputs& inputs) const 
     return fail(ErrorCode::not_found, "no service '" + inputs.job.service + "'");
   }
   for (const spec::Step& step : inputs.project->steps)
-    if (step.name == inputs.job.name) return plan_step(facts, plan, step);
+    if (step.name == inputs.job.step_name()) {
+      if (inputs.checkpoint) LOAM_CHECK(resume_checkpoint(inputs, plan));
+      return plan_step(facts, plan, step);
+    }
   return fail(ErrorCode::not_found, "no step '" + inputs.job.name + "'");
 }
 
 void Runs::Impl::start_attempt(JobId id) {
   auto job = tables.job(id);
   auto run = job ? tables.run(job->run) : std::nullopt;
-  if (!run || job->state != "queued" || job->cancel || !resumed) return;
+  if (!run || !job->in_queue() || job->cancel || !resumed) return;
   if (attempt_alive(id) || !starting.insert(id).second) return;
   auto inputs = std::make_shared<StartInputs>(gather(*run, *job));
   // Without copies and without mounts to ask about, a plan is a few looks at the disk: not worth a
   // detour over a worker, and the attempt comes into the transaction that granted the job.
-  if (idmap && job->kind == "command" && !inputs->project)
+  // Devices are looked at, which may wait for another look to end.
+  if (idmap && job->kind == "command" && !inputs->project && inputs->grant.units.empty())
     return start_planned(*inputs, make_plan(*inputs));
   auto plan = std::make_shared<Result<api::AttemptPlan>>(api::AttemptPlan{});
   node.loop.offload([this, inputs, plan] { *plan = make_plan(*inputs); },
@@ -248,18 +283,21 @@ void Runs::Impl::start_attempt(JobId id) {
 void Runs::Impl::start_planned(const StartInputs& inputs, Result<api::AttemptPlan> plan) {
   starting.erase(inputs.job.id);
   auto job = tables.job(inputs.job.id);
-  if (!job || job->state != "queued") return;  // cancelled meanwhile
+  if (!job || !job->in_queue()) return;  // cancelled meanwhile
+  if (!job->preempt.empty()) return requeue_preempted(*job);
   if (!plan) {
     if (job->kind == "replica" || job->kind == "gateway")
       return services->start_failed(*job, plan.error().text);
     end_job(*job, "failed", plan.error().text);
     return consider(job->run);
   }
+  if (inputs.trouble) return try_elsewhere(*job, *inputs.trouble);
   job->state = "running";
+  for (const std::string& text : inputs.notes) note(job->run, target_text(*job) + ": " + text);
+  job->checkpoint = inputs.settled.name;
   job->why.clear();
   job->error.clear();  // of an earlier attempt
   tables.save(*job);
-  const auto limits = limits_of(*plan);
   const auto prepare_folder = [work = work_of(*job, inputs.number), uid = plan->uid,
                                gid = plan->gid, channel = inputs.channel_folder,
                                shown = inputs.shown_upper](const std::string&) -> Result<void> {
@@ -268,8 +306,7 @@ void Runs::Impl::start_planned(const StartInputs& inputs, Result<api::AttemptPla
     if (!channel.empty()) return make_owned_folder(channel, uid, gid);
     return {};
   };
-  const AttemptId attempt =
-      node.supervisor.start(job->id, std::move(*plan), limits, prepare_folder);
+  const AttemptId attempt = start_with_devices(inputs, std::move(*plan), prepare_folder);
   if (job->kind == "replica" || job->kind == "gateway") services->started(*job, attempt, inputs);
   attempt_known(job->id);
 }
@@ -292,12 +329,17 @@ void Runs::Impl::end_job(JobRow& job, const std::string& state, const std::strin
   job.error = printable(error);
   job.ended_ms = wall_ms();
   tables.save(job);
+  // Before the event: whoever hears that the job has ended finds nothing of its secrets.
+  node.db.after_commit([this, id = job.id] { secrets.forget_job(id); });
+  pauses.erase(job.id);
   node.queue.release(job.id);
+  node.shared_cpus.follow(node.queue.state());
   data.set("state", state);
   if (!error.empty()) data.set("why", printable(error));
   step_event(job, std::move(data));
-  node.db.after_commit([this, id = job.id] { secrets.forget_job(id); });
   attempt_known(job.id);
+  wake_same_steps(job);
+  if (job.sweep != 0) task_ended(job);
   for (Idle& wait : idle) wait.jobs.erase(job.id);
   const auto over = std::stable_partition(idle.begin(), idle.end(),
                                           [](const Idle& wait) { return !wait.jobs.empty(); });
@@ -307,35 +349,6 @@ void Runs::Impl::end_job(JobRow& job, const std::string& state, const std::strin
   for (auto& action : done) node.db.after_commit(std::move(action));
 }
 
-void Runs::Impl::cancel_job(JobRow job, const std::string& why) {
-  if (job.ended()) return;
-  job.cancel = true;
-  job.why = why;
-  if (job.waits()) return end_job(job, "cancelled", "", Json::object({{"why", why}}));
-  tables.save(job);
-  if (const auto attempt = last_attempt(job.id); attempt && attempt->state != "ended")
-    node.supervisor.stop(attempt->id, api::Outcome::cancelled);
-}
-
-std::vector<std::string> Runs::Impl::cancel_run(RunRow run, const std::string& why) {
-  std::vector<std::string> cancelled;
-  drop_preparation(run.id);
-  for (const JobRow& job : tables.jobs_of(run.id)) {
-    if (job.ended()) continue;
-    cancelled.push_back(target_text(job));
-    cancel_job(job, why);
-  }
-  services->left(run.id);
-  if (run.state == "preparing") {
-    set_run_state(run, "cancelled", why);
-  } else if (run.state == "serving") {
-    set_run_state(run, "succeeded");
-  } else {
-    settle(run.id);
-  }
-  return cancelled;
-}
-
 // A run is over when its steps are; where it serves, when its services are ready (services.cc says
 // so).
 void Runs::Impl::settle(RunId id) {
@@ -343,7 +356,7 @@ void Runs::Impl::settle(RunId id) {
   if (!run || run->state != "running") return;
   std::string failure;
   bool cancelled = false, serves = false, has_replicas = false;
-  const auto jobs = tables.jobs_of(id);
+  const auto jobs = tables.parts_of(id);
   for (const JobRow& job : jobs) {
     if (job.kind == "replica") {
       has_replicas = true;
@@ -361,6 +374,7 @@ void Runs::Impl::settle(RunId id) {
     return set_run_state(*run, failure.empty() ? "cancelled" : "failed", failure);
   }
   if (serves) return;
+  if (has_replicas) services->left(id, "cancelled");
   set_run_state(*run, has_replicas ? "cancelled" : "succeeded");
 }
 

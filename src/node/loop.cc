@@ -48,7 +48,7 @@ struct WatchState : std::enable_shared_from_this<WatchState> {
 
 void work(Loop::Impl& impl) {
   ::pthread_setname_np(::pthread_self(), "loam-worker");
-  std::unique_lock lock(impl.mutex);
+  MutexLock lock(impl.mutex);
   for (;;) {
     while (impl.tasks.empty() && !impl.closing) {
       ++impl.idle;
@@ -66,13 +66,39 @@ void work(Loop::Impl& impl) {
   }
 }
 
+// The waiting task that came first among those whose users have a worker left.
+void start_user_work(Loop& loop) {
+  UserWork& users = loop.impl().user_work;
+  while (users.running < kWorkersMax - kOwnWorkersMin) {
+    auto first = users.lanes.end();
+    for (auto lane = users.lanes.begin(); lane != users.lanes.end(); ++lane)
+      if (!lane->second.waiting.empty() && lane->second.running < kUserWorkersMax &&
+          (first == users.lanes.end() ||
+           lane->second.waiting.front().first < first->second.waiting.front().first))
+        first = lane;
+    if (first == users.lanes.end()) return;
+    WorkerTask task = std::move(first->second.waiting.front().second);
+    first->second.waiting.pop_front();
+    ++first->second.running;
+    ++users.running;
+    loop.offload(std::move(task.work), [&loop, uid = first->first, done = std::move(task.done)] {
+      UserWork& now = loop.impl().user_work;
+      const auto lane = now.lanes.find(uid);
+      --now.running;
+      if (--lane->second.running == 0 && lane->second.waiting.empty()) now.lanes.erase(lane);
+      start_user_work(loop);
+      done();
+    });
+  }
+}
+
 }  // namespace
 
 Loop::Loop() : impl_(std::make_unique<Impl>()) {}
 
 Loop::~Loop() {
   {
-    const std::lock_guard lock(impl_->mutex);
+    const MutexLock lock(impl_->mutex);
     impl_->closing = true;
   }
   impl_->wake.notify_all();
@@ -86,7 +112,7 @@ void Loop::run() {
     }
     for (const auto& flush : impl_->turn_end) flush();
   }
-  impl_->stopping = false;   // it may be run again
+  impl_->stopping = false;  // it may be run again
 }
 
 void Loop::stop() {
@@ -122,12 +148,20 @@ Loop::Watch Loop::watch_readable(int fd, std::function<void()> ready) {
 
 void Loop::offload(std::function<void()> work_function, std::function<void()> done) {
   {
-    const std::lock_guard lock(impl_->mutex);
+    const MutexLock lock(impl_->mutex);
     impl_->tasks.push_back({std::move(work_function), std::move(done)});
     if (impl_->idle < static_cast<int>(impl_->tasks.size()) && impl_->workers.size() < kWorkersMax)
       impl_->workers.emplace_back([impl = impl_.get()] { work(*impl); });
   }
   impl_->wake.notify_one();
+}
+
+void Loop::offload_for(std::uint32_t uid, std::function<void()> work_function,
+                       std::function<void()> done) {
+  UserWork& users = impl_->user_work;
+  users.lanes[uid].waiting.emplace_back(users.next++,
+                                        WorkerTask{std::move(work_function), std::move(done)});
+  start_user_work(*this);
 }
 
 }  // namespace loam::node

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 
@@ -32,6 +33,11 @@ class Loop {
   // loop.
   void offload(std::function<void()> work, std::function<void()> done);
 
+  // As offload, for work that may wait on this user's own doing (a child with his ids, which he can
+  // stop): a user's tasks take kUserWorkersMax workers at most, those of all users together leave
+  // kOwnWorkersMin; what waits keeps its order. Call it on the loop.
+  void offload_for(std::uint32_t uid, std::function<void()> work, std::function<void()> done);
+
   struct Impl;
   Impl& impl() { return *impl_; }
 
@@ -40,5 +46,7 @@ class Loop {
 };
 
 inline constexpr int kWorkersMax = 8;
+inline constexpr int kUserWorkersMax = 2;  // for what may wait on one user's own doing
+inline constexpr int kOwnWorkersMin = 2;   // never taken by such work: starts and exits go on
 
 }  // namespace loam::node

@@ -4,13 +4,14 @@
 #include <atomic>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
-#include <condition_variable>
 #include <deque>
 #include <functional>
-#include <mutex>
+#include <map>
 #include <thread>
+#include <utility>
 #include <vector>
 
+#include "base/mutex.h"
 #include "node/loop.h"
 
 namespace loam::node {
@@ -20,18 +21,30 @@ struct WorkerTask {
   std::function<void()> done;
 };
 
+// Work that may wait on its user's own doing. The loop's alone.
+struct UserWork {
+  struct Lane {
+    int running = 0;
+    std::deque<std::pair<std::uint64_t, WorkerTask>> waiting;  // by order of arrival
+  };
+  std::map<std::uint32_t, Lane> lanes;
+  int running = 0;
+  std::uint64_t next = 0;
+};
+
 struct Loop::Impl {
   boost::asio::io_context io{1};
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> guard{io.get_executor()};
   std::atomic<bool> stopping{false};
   std::vector<std::function<void()>> turn_end;
+  UserWork user_work;
 
-  std::mutex mutex;  // guards all below
-  std::condition_variable wake;
-  std::deque<WorkerTask> tasks;
-  std::vector<std::thread> workers;  // made when all are busy, up to kWorkersMax
-  int idle = 0;
-  bool closing = false;
+  Condition wake;
+  Mutex mutex;
+  std::deque<WorkerTask> tasks LOAM_GUARDED_BY(mutex);
+  std::vector<std::thread> workers LOAM_GUARDED_BY(mutex);  // made when all are busy
+  int idle LOAM_GUARDED_BY(mutex) = 0;
+  bool closing LOAM_GUARDED_BY(mutex) = false;
 };
 
 }  // namespace loam::node

@@ -5,7 +5,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <latch>
 #include <thread>
 #include <vector>
 
@@ -39,6 +41,54 @@ TEST(Loop, OffloadedWorkRunsElsewhereAndItsEndHere) {
                  });
   loop.run();
   EXPECT_EQ(elsewhere, kTasks);
+}
+
+// A user whose work hangs (he has stopped the child that does it) takes two workers, not all.
+TEST(Loop, WorkThatWaitsOnAUserHoldsNobodyElse) {
+  Loop loop;
+  std::latch released(1);
+  std::atomic<int> hanging = 0, hanging_most = 0;
+  std::vector<std::size_t> order;
+  constexpr std::size_t kTasks = 20;
+  for (std::size_t i = 0; i < kTasks; ++i)
+    loop.offload_for(
+        1000,
+        [&] {
+          hanging_most = std::max(hanging_most.load(), ++hanging);
+          released.wait();
+          --hanging;
+        },
+        [&, i] {
+          order.push_back(i);
+          if (order.size() == kTasks) loop.stop();
+        });
+  int others = 0;
+  for (const std::uint32_t uid : {1001U, 1002U, 1001U})
+    loop.offload_for(
+        uid, [] {},
+        [&] {
+          if (++others == 3) loop.offload([] {}, [&] { released.count_down(); });
+        });
+  loop.run();
+  EXPECT_EQ(others, 3);
+  EXPECT_EQ(hanging_most, kUserWorkersMax);
+  EXPECT_EQ(order.size(), kTasks);
+}
+
+TEST(Loop, WorkThatWaitsOnUsersLeavesTheNodeItsOwnWorkers) {
+  Loop loop;
+  std::latch released(1);
+  int ended = 0;
+  constexpr int kUsers = 10;
+  for (std::uint32_t uid = 0; uid < kUsers; ++uid)
+    loop.offload_for(
+        uid, [&] { released.wait(); },
+        [&] {
+          if (++ended == kUsers) loop.stop();
+        });
+  loop.offload([] {}, [&] { released.count_down(); });
+  loop.run();
+  EXPECT_EQ(ended, kUsers);
 }
 
 TEST(Loop, ADroppedTimerNeverFires) {

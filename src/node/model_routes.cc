@@ -46,6 +46,100 @@ Error no_model(std::string_view text, const std::vector<std::string>& names) {
                                     (near.empty() ? "" : "; did you mean '" + near + "'?")};
 }
 
+void import_model(Runs::Impl& runs, const Request& request, const ResponderPtr& responder) {
+  auto import = std::make_shared<Import>();
+  const std::string path = request.body["path"].as_string();
+  import->version.name = request.body["name"].as_string();
+  if (!path.starts_with('/'))
+    return responder->reply_error({ErrorCode::invalid, "path: expected an absolute path"});
+  const auto name = parse_model_name(import->version.name);
+  if (!name || name->version)
+    return responder->reply_error(
+        {ErrorCode::invalid, "name: expected a model's name without a version, found '" +
+                                 printable(import->version.name) + "'"});
+  import->reader = ids_of(request.caller);
+  import->version.uid = request.caller.uid;
+  import->version.imported = printable(path);
+  import->pin = runs.node.store.pin();
+  runs.node.loop.offload_for(
+      import->reader.uid,
+      [&runs, import, path] {
+        auto streamed =
+            runs.node.helpers.stream(import->reader, {"__import", path}, "", [&](int fd) -> Result<void> {
+              import->tree = runs.node.store.put_tree_from_tar(fd, {.owner_root = true});
+              if (!import->tree) return tl::unexpected(import->tree.error());
+              return {};
+            });
+        if (!streamed) import->tree = tl::unexpected(streamed.error());
+      },
+      [&runs, import, responder] {
+        if (!import->tree) return responder->reply_error(import->tree.error());
+        ModelVersion& version = import->version;
+        version.version = runs.models.next_version(version.uid, version.name);
+        version.tree = import->tree->digest.hex();
+        version.size_bytes = static_cast<std::int64_t>(import->tree->size_bytes);
+        version.created_ms = wall_ms();
+        const auto record = runs.node.store.put_record(
+            trace::model_record({.model = version.name,
+                                 .version = static_cast<int>(version.version),
+                                 .tree = version.tree,
+                                 .size_bytes = import->tree->size_bytes,
+                                 .run = "",
+                                 .imported_from = version.imported,
+                                 .created_ms = version.created_ms}));
+        if (!record) return responder->reply_error(record.error());
+        version.record = record->hex();
+        runs.models.add(version);
+        responder->reply(201, Json::object({{"name", version.name}, {"version", version.version}}));
+      });
+}
+
+void remove_versions(Runs::Impl& runs, const Request& request, const Routes::Params& params,
+                     const ResponderPtr& responder) {
+  const auto wanted = parse_model_name(params.at("name"));
+  if (!wanted) return responder->reply_error(wanted.error());
+  std::vector<ModelVersion> removed;
+  for (const ModelVersion& version : runs.models.versions(request.caller.uid, wanted->name))
+    if (!wanted->version || *wanted->version == version.version) removed.push_back(version);
+  if (removed.empty())
+    return responder->reply_error(
+        no_model(params.at("name"), runs.models.names(request.caller.uid)));
+  for (const ModelVersion& version : removed)
+    if (runs.services->serves(version.uid, version.name, version.version))
+      return responder->reply_error(
+          {ErrorCode::busy, version.name + "@" + std::to_string(version.version) +
+                                " is being served; stop it first: loam down"});
+  Json list{Json::Array{}};
+  for (const ModelVersion& version : removed) {
+    runs.models.remove(version);
+    list.push(version.name + "@" + std::to_string(version.version));
+  }
+  responder->reply(200, Json::object({{"removed", std::move(list)}}));
+}
+
+void show_model(Runs::Impl& runs, const Request& request, const Routes::Params& params,
+                const ResponderPtr& responder) {
+  const auto wanted = parse_model_name(params.at("name"));
+  if (!wanted) return responder->reply_error(wanted.error());
+  const auto version = runs.models.find(request.caller.uid, *wanted);
+  if (!version)
+    return responder->reply_error(
+        no_model(params.at("name"), runs.models.names(request.caller.uid)));
+  Json json = to_json(*version);
+  json.set("name", version->name);
+  const auto tree = Digest::parse(version->tree);
+  const auto listing = tree ? runs.node.store.listing(*tree) : std::vector<store::ListingEntry>{};
+  json.set("files", files_json(listing ? *listing : std::vector<store::ListingEntry>{}));
+  const auto digest = Digest::parse(version->record);
+  const auto record = digest ? runs.node.store.get_record(*digest) : Result<Json>(Json());
+  json.set("record", record ? *record : Json());
+  Json versions{Json::Array{}};
+  for (const ModelVersion& one : runs.models.versions(request.caller.uid, version->name))
+    versions.push(to_json(one));
+  json.set("versions", std::move(versions));
+  responder->reply(200, json);
+}
+
 }  // namespace
 
 void Runs::Impl::model_routes(Routes& routes) {
@@ -54,100 +148,17 @@ void Runs::Impl::model_routes(Routes& routes) {
                responder->reply(
                    200, Json::object({{"models", models_json(models.all(request.caller.uid))}}));
              });
-  routes.add(
-      "GET", "/v1/models/:name",
-      [this](const Request& request, const Routes::Params& params, ResponderPtr responder) {
-        const auto wanted = parse_model_name(params.at("name"));
-        if (!wanted) return responder->reply_error(wanted.error());
-        const auto version = models.find(request.caller.uid, *wanted);
-        if (!version)
-          return responder->reply_error(
-              no_model(params.at("name"), models.names(request.caller.uid)));
-        Json json = to_json(*version);
-        json.set("name", version->name);
-        const auto tree = Digest::parse(version->tree);
-        const auto listing = tree ? node.store.listing(*tree) : std::vector<store::ListingEntry>{};
-        json.set("files", files_json(listing ? *listing : std::vector<store::ListingEntry>{}));
-        const auto digest = Digest::parse(version->record);
-        const auto record = digest ? node.store.get_record(*digest) : Result<Json>(Json());
-        json.set("record", record ? *record : Json());
-        Json versions{Json::Array{}};
-        for (const ModelVersion& one : models.versions(request.caller.uid, version->name))
-          versions.push(to_json(one));
-        json.set("versions", std::move(versions));
-        responder->reply(200, json);
-      });
-  routes.add(
-      "POST", "/v1/models/import",
-      [this](const Request& request, const Routes::Params&, ResponderPtr responder) {
-        auto import = std::make_shared<Import>();
-        const std::string path = request.body["path"].as_string();
-        import->version.name = request.body["name"].as_string();
-        if (!path.starts_with('/'))
-          return responder->reply_error({ErrorCode::invalid, "path: expected an absolute path"});
-        const auto name = parse_model_name(import->version.name);
-        if (!name || name->version)
-          return responder->reply_error(
-              {ErrorCode::invalid, "name: expected a model's name without a version, found '" +
-                                       printable(import->version.name) + "'"});
-        import->reader = ids_of(request.caller);
-        import->version.uid = request.caller.uid;
-        import->version.imported = printable(path);
-        import->pin = node.store.pin();
-        node.loop.offload(
-            [this, import, path] {
-              auto streamed = stream_from_user(
-                  import->reader, {"__import", path}, "", [&](int fd) -> Result<void> {
-                    import->tree = node.store.put_tree_from_tar(fd, {.owner_root = true});
-                    if (!import->tree) return tl::unexpected(import->tree.error());
-                    return {};
-                  });
-              if (!streamed) import->tree = tl::unexpected(streamed.error());
-            },
-            [this, import, responder] {
-              if (!import->tree) return responder->reply_error(import->tree.error());
-              ModelVersion& version = import->version;
-              version.version = models.next_version(version.uid, version.name);
-              version.tree = import->tree->digest.hex();
-              version.size_bytes = static_cast<std::int64_t>(import->tree->size_bytes);
-              version.created_ms = wall_ms();
-              const auto record = node.store.put_record(
-                  trace::model_record({.model = version.name,
-                                       .version = static_cast<int>(version.version),
-                                       .tree = version.tree,
-                                       .size_bytes = import->tree->size_bytes,
-                                       .run = "",
-                                       .imported_from = version.imported,
-                                       .created_ms = version.created_ms}));
-              if (!record) return responder->reply_error(record.error());
-              version.record = record->hex();
-              models.add(version);
-              responder->reply(
-                  201, Json::object({{"name", version.name}, {"version", version.version}}));
-            });
-      });
+  routes.add("GET", "/v1/models/:name",
+             [this](const Request& request, const Routes::Params& params, ResponderPtr responder) {
+               show_model(*this, request, params, responder);
+             });
+  routes.add("POST", "/v1/models/import",
+             [this](const Request& request, const Routes::Params&, ResponderPtr responder) {
+               import_model(*this, request, responder);
+             });
   routes.add("DELETE", "/v1/models/:name",
              [this](const Request& request, const Routes::Params& params, ResponderPtr responder) {
-               const auto wanted = parse_model_name(params.at("name"));
-               if (!wanted) return responder->reply_error(wanted.error());
-               std::vector<ModelVersion> removed;
-               for (const ModelVersion& version : models.versions(request.caller.uid, wanted->name))
-                 if (!wanted->version || *wanted->version == version.version)
-                   removed.push_back(version);
-               if (removed.empty())
-                 return responder->reply_error(
-                     no_model(params.at("name"), models.names(request.caller.uid)));
-               for (const ModelVersion& version : removed)
-                 if (services->serves(version.uid, version.name, version.version))
-                   return responder->reply_error(
-                       {ErrorCode::busy, version.name + "@" + std::to_string(version.version) +
-                                             " is being served; stop it first: loam down"});
-               Json list{Json::Array{}};
-               for (const ModelVersion& version : removed) {
-                 models.remove(version);
-                 list.push(version.name + "@" + std::to_string(version.version));
-               }
-               responder->reply(200, Json::object({{"removed", std::move(list)}}));
+               remove_versions(*this, request, params, responder);
              });
 }
 

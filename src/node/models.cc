@@ -43,17 +43,6 @@ Result<ModelName> parse_model_name(std::string_view text) {
   return parsed;
 }
 
-std::vector<std::string> Models::schema() {
-  return {
-      "CREATE TABLE IF NOT EXISTS models(uid INTEGER, name TEXT, last_version INTEGER, PRIMARY "
-      "KEY(uid, name))",
-      "CREATE TABLE IF NOT EXISTS versions(uid INTEGER, name TEXT, version INTEGER, record TEXT, "
-      "tree TEXT, "
-      "size_bytes INTEGER, created_ms INTEGER, run INTEGER, step TEXT, imported TEXT, project "
-      "TEXT, "
-      "PRIMARY KEY(uid, name, version))"};
-}
-
 std::int64_t Models::next_version(std::uint32_t uid, const std::string& name) {
   const auto rows = database_.query("SELECT last_version FROM models WHERE uid=? AND name=?",
                                     {std::int64_t{uid}, name});

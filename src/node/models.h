@@ -37,7 +37,6 @@ bool is_model_name(std::string_view name);
 
 class Models {
  public:
-  static std::vector<std::string> schema();
   explicit Models(Database& database) : database_(database) {}
 
   // The number that the next version of this model will have.

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <cstring>
 
 namespace loam::node {
 namespace {
@@ -22,7 +23,7 @@ std::string home_folder() {
 
 std::string state_folder(bool root) {
   if (std::string folder = variable("LOAM_STATE_DIR"); !folder.empty()) return folder;
-  if (root) return "/var/lib/loam";
+  if (root) return kSystemState;
   if (std::string folder = variable("XDG_STATE_HOME"); !folder.empty()) return folder + "/loam";
   return home_folder() + "/.local/state/loam";
 }
@@ -34,7 +35,23 @@ std::string runtime_folder(bool root, const std::string& state) {
   return state + "/run";
 }
 
+std::string config_file(bool root) {
+  if (root) return "/etc/loam/node.yaml";
+  if (std::string folder = variable("XDG_CONFIG_HOME"); !folder.empty())
+    return folder + "/loam/node.yaml";
+  return home_folder() + "/.config/loam/node.yaml";
+}
+
 }  // namespace
+
+std::vector<std::string> environment_of_helpers() {
+  std::vector<std::string> chosen;
+  for (char** variable = environ; *variable != nullptr; ++variable)
+    for (const char* prefix :
+         {"PATH=", "LOAM_", "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "TSAN_OPTIONS="})
+      if (std::strncmp(*variable, prefix, std::strlen(prefix)) == 0) chosen.emplace_back(*variable);
+  return chosen;
+}
 
 Paths paths_for(bool root) {
   Paths paths;
@@ -46,10 +63,14 @@ Paths paths_for(bool root) {
   paths.attempts = paths.state + "/attempts";
   paths.builds = paths.state + "/builds";
   paths.outputs = paths.state + "/outputs";
+  paths.checkpoints = paths.state + "/checkpoints";
   paths.homes = paths.state + "/homes";
   paths.endpoints = paths.state + "/endpoints";
   paths.secrets = paths.state + "/secrets";
   paths.log = paths.state + "/node.log";
+  paths.config = variable("LOAM_NODE_CONFIG");
+  paths.config_named = !paths.config.empty();
+  if (!paths.config_named) paths.config = config_file(root);
   return paths;
 }
 

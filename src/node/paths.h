@@ -13,6 +13,8 @@
 
 namespace loam::node {
 
+inline constexpr const char* kSystemState = "/var/lib/loam";  // the system's own node's
+
 struct Paths {
   std::string state;  // 0711 root node, 0700 rootless
   std::string runtime;
@@ -23,10 +25,14 @@ struct Paths {
   std::string attempts;   // STATE/attempts
   std::string builds;     // STATE/builds
   std::string outputs;    // STATE/outputs/ATTEMPT: output folders, owned by the job's user
+  std::string checkpoints;  // STATE/checkpoints/JOB (checkpoints.h), 0700
   std::string homes;      // STATE/homes/UID/PROJECT
   std::string endpoints;  // STATE/endpoints/ID
   std::string secrets;    // STATE/secrets, 0700
   std::string log;        // STATE/node.log
+  // /etc/loam/node.yaml, or a user's $XDG_CONFIG_HOME/loam/node.yaml; LOAM_NODE_CONFIG overrides.
+  std::string config;
+  bool config_named = false;  // by that variable: then it must be there
 };
 
 // How this node sees ids (sandbox.md, "Identity").
@@ -46,6 +52,9 @@ struct NodeContext {
   Identity identity;
   sandbox::CgroupParents cgroups;
 };
+
+// What our own programs see of our environment: how to find libraries and their switches, nothing of the user's.
+std::vector<std::string> environment_of_helpers();
 
 // Without touching the disk: from the caller's uid and environment.
 Paths paths_for(bool root);

@@ -12,6 +12,7 @@
 #include "base/files.h"
 #include "base/text.h"
 #include "env/env.h"
+#include "node/job_request.h"
 
 namespace loam::node {
 namespace {
@@ -154,7 +155,8 @@ void finish_environment(api::AttemptPlan& plan, const PlanInputs& inputs, Enviro
     python += ":" + own->second;
   environment["PYTHONPATH"] = python;
   environment["LOAM_RUN"] = std::to_string(inputs.run->id);
-  environment["LOAM_STEP"] = inputs.job->name;
+  environment["LOAM_STEP"] = inputs.job->step_name();
+  if (inputs.job->sweep != 0) environment["LOAM_TASK"] = std::to_string(inputs.job->task);
   environment["LOAM_ATTEMPT"] = std::to_string(inputs.number);
   environment["LOAM_METRICS"] = "/loam/run/metrics.jsonl";
   plan.environment.assign(environment.begin(), environment.end());
@@ -190,6 +192,60 @@ api::AttemptPlan common_plan(const PlanFacts& facts, const PlanInputs& inputs) {
   return plan;
 }
 
+// One word for sh, whatever is in it.
+std::string shell_word(const std::string& text) {
+  std::string word = "'";
+  for (const char c : text) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word + "'";
+}
+
+// The arguments of `resume:` at the command's end.
+void append_resume(api::AttemptPlan& plan, const spec::Step& step, const std::string& path) {
+  static constexpr std::string_view kPlace = "{path}";
+  for (std::string word : step.checkpoint->resume) {
+    for (auto at = word.find(kPlace); at != std::string::npos;
+         at = word.find(kPlace, at + path.size()))
+      word.replace(at, kPlace.size(), path);
+    if (step.run.shell) {
+      std::string& text = plan.argv.back();
+      text = std::string(trim(text)) + " " + shell_word(word);
+    } else {
+      plan.argv.push_back(std::move(word));
+    }
+  }
+}
+
+// The folder that outlives the attempt, and where in it the last one ended.
+void add_checkpoint(api::AttemptPlan& plan, const PlanInputs& inputs, const spec::Step& step,
+                    Environment& environment) {
+  const spec::Checkpoint& checkpoint = *step.checkpoint;
+  const std::string folder = "/project/" + checkpoint.path;
+  plan.binds.push_back(
+      {.from = inputs.checkpoint_folder + "/files", .to = folder, .writable = true});
+  plan.checkpoint_signal = checkpoint.signal;
+  plan.checkpoint_grace_ms =
+      std::chrono::duration_cast<std::chrono::milliseconds>(checkpoint.grace).count();
+  environment["LOAM_CHECKPOINT_FOLDER"] = folder;
+  environment["LOAM_CHECKPOINT_MATCH"] = checkpoint.match;
+  environment["LOAM_CHECKPOINT_KEEP"] = std::to_string(checkpoint.keep);
+  environment["LOAM_CHECKPOINT_SIGNAL"] = std::to_string(checkpoint.signal);
+  if (inputs.resume_from.empty()) return;
+  const std::string path = folder + "/" + inputs.resume_from;
+  environment["LOAM_CHECKPOINT"] = path;
+  append_resume(plan, step, path);
+}
+
+// Limits are of all ranks together: what each was granted, as often as there are ranks. Rank and
+// rendezvous are the shim's, devices and CPUs of each come with the grant.
+void form_gang(api::AttemptPlan& plan, const Json& request) {
+  if (!request.has("ranks")) return;
+  const std::uint32_t ranks = ranks_of(request);
+  plan.ranks.resize(ranks);
+  plan.cpu_milli *= ranks;
+  plan.memory_bytes *= ranks;
+  plan.shm_bytes = plan.memory_bytes != 0 ? plan.memory_bytes : plan.shm_bytes;
+}
+
 api::Network network_of(spec::Network network) {
   return network == spec::Network::none ? api::Network::none : api::Network::host;
 }
@@ -217,6 +273,12 @@ HostFiles read_host_files() {
   return host;
 }
 
+Json params_of(const spec::Step& step, const JobRow& job) {
+  Json params = step.params.is_null() ? Json::object() : step.params;
+  for (const auto& [name, value] : job.params.as_object()) params.set(name, value);
+  return params;
+}
+
 api::AttemptPlan plan_step(const PlanFacts& facts, const PlanInputs& inputs,
                            const spec::Step& step) {
   api::AttemptPlan plan = common_plan(facts, inputs);
@@ -235,13 +297,18 @@ api::AttemptPlan plan_step(const PlanFacts& facts, const PlanInputs& inputs,
                           .to = "/project/" + upstream.path,
                           .owner = upstream.tree.owner});
   Environment environment = base_environment(inputs, plan);
-  environment["LOAM_PARAMS"] = (step.params.is_null() ? Json::object() : step.params).dump();
+  environment["LOAM_PARAMS"] = params_of(step, *inputs.job).dump();
+  if (step.checkpoint) add_checkpoint(plan, inputs, step, environment);
   if (step.output) {
-    plan.binds.push_back(
-        {.from = inputs.work + "/output", .to = "/project/" + step.output->path, .writable = true});
+    // One folder for both is the checkpoints' (checkpoints.h, move_output).
+    if (!step.checkpoint || step.checkpoint->path != step.output->path)
+      plan.binds.push_back({.from = inputs.work + "/output",
+                            .to = "/project/" + step.output->path,
+                            .writable = true});
     environment["LOAM_OUTPUT"] = "/project/" + step.output->path;
   }
   finish_environment(plan, inputs, std::move(environment));
+  form_gang(plan, inputs.job->request);
   return plan;
 }
 
@@ -262,6 +329,7 @@ api::AttemptPlan plan_command(const PlanFacts& facts, const PlanInputs& inputs) 
   for (const auto& [name, value] : command["environment"].as_object())
     if (value.is_string()) environment[name] = value.as_string();
   finish_environment(plan, inputs, std::move(environment));
+  form_gang(plan, inputs.job->request);
   return plan;
 }
 
@@ -298,6 +366,10 @@ api::AttemptPlan plan_gateway(const PlanFacts& facts, const PlanInputs& inputs,
       {.from = endpoint_folder + "/replicas", .to = "/loam/endpoint/replicas", .writable = true},
       {.from = endpoint_folder + "/requests", .to = "/loam/endpoint/requests", .writable = true},
       {.from = endpoint_folder + "/status", .to = "/loam/endpoint/status", .writable = true}};
+  // The relocatable archive's own libraries, which the program looks for in its ../lib/loam.
+  const std::string libraries =
+      facts.program_folder.substr(0, facts.program_folder.rfind('/')) + "/lib/loam";
+  if (path_exists(libraries)) plan.binds.push_back({.from = libraries, .to = "/loam/lib/loam"});
   plan.environment = {{"PATH", kPath},
                       {"HOME", "/"},
                       {"USER", inputs.run->job_user},
@@ -309,44 +381,10 @@ api::AttemptPlan plan_gateway(const PlanFacts& facts, const PlanInputs& inputs,
 sandbox::CgroupLimits limits_of(const api::AttemptPlan& plan) {
   return {.memory_bytes = plan.memory_bytes,
           .cpu_milli = plan.cpu_milli,
-          .processes_max = plan.processes_max};
-}
-
-std::string work_name(JobId job, int number) {
-  return std::to_string(job) + "-" + std::to_string(number);
-}
-
-Result<void> make_owned_folder(const std::string& path, std::uint32_t uid, std::uint32_t gid,
-                               mode_t mode) {
-  if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) return fail_errno("mkdir " + path);
-  const Fd folder = LOAM_TRY(open_file(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-  struct stat status {};
-  if (::fstat(folder.get(), &status) != 0) return fail_errno(path);
-  if ((status.st_uid != uid || status.st_gid != gid) && ::fchown(folder.get(), uid, gid) != 0)
-    return fail_errno("chown " + path);
-  if (::fchmod(folder.get(), mode) != 0) return fail_errno("chmod " + path);
-  return {};
-}
-
-Result<void> make_work_folders(const std::string& work, std::uint32_t uid, std::uint32_t gid) {
-  LOAM_CHECK(remove_tree(work));
-  // Passable for the user's own opener, listable by nobody.
-  LOAM_CHECK(make_folders(work, 0711));
-  if (::chmod(work.c_str(), 0711) != 0) return fail_errno(work);
-  for (const char* name : {"/run", "/output"}) LOAM_CHECK(make_owned_folder(work + name, uid, gid));
-  // The upper layers within are the user's, their names are not: a link in the place of one would
-  // be followed by the kernel as it mounts, with the node's rights.
-  for (const char* name : {"/project", "/scratch"})
-    LOAM_CHECK(make_owned_folder(work + name, ::geteuid(), ::getegid()));
-  return {};
-}
-
-Result<void> make_home(const std::string& homes, std::uint32_t uid, std::uint32_t gid,
-                       const std::string& project) {
-  const std::string user_folder = homes + "/" + std::to_string(uid);
-  LOAM_CHECK(make_folders(user_folder, 0711));
-  if (::chmod(user_folder.c_str(), 0711) != 0) return fail_errno(user_folder);
-  return make_owned_folder(user_folder + "/" + project, uid, gid);
+          .processes_max = plan.processes_max,
+          .cpu_set = {.cpus = plan.cpus, .memory_nodes = plan.memory_nodes, .pinned = plan.pinned},
+          .huge_page_bytes = plan.huge_page_bytes,
+          .huge_bytes = plan.huge_bytes};
 }
 
 }  // namespace loam::node

@@ -60,7 +60,12 @@ struct PlanInputs {
   std::string secrets_file;
   std::vector<UpstreamBind> upstream;
   std::vector<std::string> root_owned_mounts;  // `from` of rw mounts that belong to root
+  std::string checkpoint_folder;               // STATE/checkpoints/JOB
+  std::string resume_from;                     // the last completed checkpoint's name, "" for none
 };
+
+// The step's parameters, those of the task over them.
+Json params_of(const spec::Step& step, const JobRow& job);
 
 api::AttemptPlan plan_step(const PlanFacts& facts, const PlanInputs& inputs,
                            const spec::Step& step);
@@ -73,16 +78,5 @@ api::AttemptPlan plan_gateway(const PlanFacts& facts, const PlanInputs& inputs,
                               const std::string& endpoint_folder);
 
 sandbox::CgroupLimits limits_of(const api::AttemptPlan& plan);
-
-std::string work_name(JobId job, int number);  // "12-1"
-// Makes project/, run/, output/ for the job's user; what an attempt that was never recorded left
-// goes first.
-Result<void> make_work_folders(const std::string& work, std::uint32_t uid, std::uint32_t gid);
-// STATE/homes/UID/PROJECT.
-Result<void> make_home(const std::string& homes, std::uint32_t uid, std::uint32_t gid,
-                       const std::string& project);
-// An existing or new folder that belongs to these ids.
-Result<void> make_owned_folder(const std::string& path, std::uint32_t uid, std::uint32_t gid,
-                               mode_t mode = 0700);
 
 }  // namespace loam::node

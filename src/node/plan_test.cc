@@ -1,6 +1,7 @@
 #include "node/plan.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include <algorithm>
 
 #include "base/files.h"
+#include "node/device_look.h"
 
 namespace loam::node {
 namespace {
@@ -81,6 +83,55 @@ class PlanTest : public ::testing::Test {
   PlanInputs inputs_;
 };
 
+TEST_F(PlanTest, LimitsOfAGangAreOfAllItsRanks) {
+  job_.request = Json::object({{"ranks", 3}});
+  const auto plan = plan_step(facts_, inputs_, step_);
+  EXPECT_EQ(plan.ranks.size(), 3u);
+  EXPECT_EQ(plan.cpu_milli, 7500u);
+  EXPECT_EQ(plan.memory_bytes, 3u << 30);
+  EXPECT_EQ(plan.shm_bytes, 3u << 30);
+  EXPECT_EQ(variable(plan, "OMP_NUM_THREADS"), "2");  // of one rank
+}
+
+TEST_F(PlanTest, WhatIsNoGangHasNoRanks) {
+  EXPECT_TRUE(plan_step(facts_, inputs_, step_).ranks.empty());
+}
+
+TEST(Placements, ComeBackAsTheyWere) {
+  const sched::RankPlacement one{.cpus = {2, 3}, .numa_nodes = {0}, .devices = {{"gpu-1", 1, 2}}};
+  const sched::RankPlacement two{.cpus = {0, 1}, .numa_nodes = {0}, .devices = {{"gpu-0", 1, 1}}};
+  for (const sched::Placement& placement :
+       {sched::Placement{{one}}, sched::Placement{{one, two}}})
+    EXPECT_EQ(placement_from(to_json(placement)), placement);
+  EXPECT_TRUE(placement_from({}).ranks.empty());
+  const Json all = to_json(sched::Placement{{one, two}});
+  EXPECT_EQ(all["cpus"].dump(), "[0,1,2,3]");
+  EXPECT_EQ(all["numa"].dump(), "[0]");
+  EXPECT_EQ(all["devices"].size(), 2u);
+}
+
+TEST(Gangs, EachRankIsToldOfItsDevicesAlone) {
+  const auto unit = [](const std::string& id) {
+    return GrantedUnit{.unit = {.id = id, .kind = "seat", .model = {}, .nodes = {}, .common = {}}};
+  };
+  DeviceGrant grant{.units = {unit("seat-0"), unit("seat-1")}, .cpus = {0, 1}, .memory_nodes = {}};
+  grant.ranks.push_back({.units = {unit("seat-0")}, .cpus = {0}, .memory_nodes = {}});
+  grant.ranks.push_back({.units = {unit("seat-1")}, .cpus = {1}, .memory_nodes = {}});
+  api::AttemptPlan plan;
+  plan.ranks.resize(2);
+  char folder[] = "/tmp/loam-locks-XXXXXX";
+  ASSERT_NE(::mkdtemp(folder), nullptr);
+  EXPECT_FALSE(give_devices(grant, {.lock_folder = folder}, plan).has_value());
+  EXPECT_EQ(plan.device_locks.size(), 2u);
+  for (std::size_t i = 0; i < 2; ++i) {
+    const std::string id = "seat-" + std::to_string(i);
+    ASSERT_EQ(plan.ranks[i].environment.size(), 1u);
+    EXPECT_EQ(plan.ranks[i].environment[0].second, R"({"seat":[{"id":")" + id + R"(","nodes":[]}]})");
+    EXPECT_EQ(plan.ranks[i].cpus, std::vector<std::uint32_t>{static_cast<std::uint32_t>(i)});
+  }
+  EXPECT_TRUE(remove_tree(folder).has_value());
+}
+
 TEST_F(PlanTest, StepOnTheHost) {
   const auto plan = plan_step(facts_, inputs_, step_);
   EXPECT_EQ(plan.uid, 1000u);
@@ -101,6 +152,42 @@ TEST_F(PlanTest, StepOnTheHost) {
   EXPECT_TRUE(bind(plan, "/project/data")->opened_as_user);
   EXPECT_NE(file(plan, "/etc/passwd").find("ana:x:1000:1000:"), std::string::npos);
   EXPECT_EQ(file(plan, "/etc/resolv.conf"), "(none)");
+}
+
+TEST_F(PlanTest, CheckpointsAreBoundAndNamed) {
+  step_.checkpoint = spec::Checkpoint{.path = "ck", .resume = {"--from={path}", "--again"}};
+  inputs_.checkpoint_folder = "/state/checkpoints/5";
+  const auto first = plan_step(facts_, inputs_, step_);
+  ASSERT_NE(bind(first, "/project/ck"), nullptr);
+  EXPECT_EQ(bind(first, "/project/ck")->from, "/state/checkpoints/5/files");
+  EXPECT_TRUE(bind(first, "/project/ck")->writable);
+  EXPECT_EQ(variable(first, "LOAM_CHECKPOINT_FOLDER"), "/project/ck");
+  EXPECT_EQ(variable(first, "LOAM_CHECKPOINT_KEEP"), "3");
+  EXPECT_EQ(variable(first, "LOAM_CHECKPOINT"), "(none)");
+  EXPECT_EQ(first.argv, step_.run.argv);  // nothing to resume from
+  EXPECT_EQ(first.checkpoint_signal, SIGUSR1);
+  EXPECT_EQ(first.checkpoint_grace_ms, 30'000);
+  ASSERT_NE(bind(first, "/project/model"), nullptr);
+
+  inputs_.resume_from = "checkpoint-3 'a'";
+  step_.run = {{"python3", "train.py"}, "[]"};
+  const auto list = plan_step(facts_, inputs_, step_);
+  EXPECT_EQ(variable(list, "LOAM_CHECKPOINT"), "/project/ck/checkpoint-3 'a'");
+  EXPECT_EQ(list.argv,
+            (std::vector<std::string>{"python3", "train.py", "--from=/project/ck/checkpoint-3 'a'",
+                                      "--again"}));
+  step_.run = {{"sh", "-c", "a\n  b \\\n c\n"}, "a\n  b \\\n c\n", true};
+  EXPECT_EQ(plan_step(facts_, inputs_, step_).argv[2],
+            "a\n  b \\\n c '--from=/project/ck/checkpoint-3 '\\''a'\\''' '--again'");
+}
+
+// An unchanged Hugging Face script has one output_dir for both.
+TEST_F(PlanTest, CheckpointsAndOutputMayBeOneFolder) {
+  step_.checkpoint = spec::Checkpoint{.path = "model"};
+  inputs_.checkpoint_folder = "/state/checkpoints/5";
+  const auto plan = plan_step(facts_, inputs_, step_);
+  EXPECT_EQ(bind(plan, "/project/model")->from, "/state/checkpoints/5/files");
+  EXPECT_EQ(variable(plan, "LOAM_OUTPUT"), "/project/model");
 }
 
 TEST_F(PlanTest, StepInATree) {
@@ -160,20 +247,6 @@ TEST_F(PlanTest, GatewaySeesItsEndpointAndNoSecrets) {
   EXPECT_TRUE(bind(plan, "/loam/endpoint/requests")->writable);
   EXPECT_TRUE(plan.secrets_file.empty());
   EXPECT_TRUE(plan.project_tree.empty());
-}
-
-TEST(WorkFolders, LeftoversOfAnUnrecordedAttemptGo) {
-  char name[] = "/tmp/loam-work-XXXXXX";
-  ASSERT_NE(::mkdtemp(name), nullptr);
-  const std::string work = std::string(name) + "/5-1";
-  ASSERT_TRUE(make_work_folders(work, ::getuid(), ::getgid()));
-  ASSERT_TRUE(write_file_atomic(work + "/output/half", "x"));
-  ASSERT_TRUE(make_work_folders(work, ::getuid(), ::getgid()));
-  EXPECT_FALSE(path_exists(work + "/output/half"));
-  struct stat status {};
-  ASSERT_EQ(::stat((work + "/output").c_str(), &status), 0);
-  EXPECT_EQ(status.st_mode & 0777, 0700u);
-  ASSERT_TRUE(remove_tree(name));
 }
 
 }  // namespace

@@ -8,8 +8,8 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "node/data_fingerprints.h"
 #include "node/runs_impl.h"
-#include "trace/records.h"
 
 namespace loam::node {
 
@@ -40,11 +40,8 @@ struct Preparation {
 
 namespace {
 
-constexpr std::size_t kTopFilesMax = 256;
-const char* kFingerprintNames[] = {"stat", "sample", "full"};
-
-Result<void> read_lock(const UserIds& reader, Preparation& preparation) {
-  auto text = call_as_user(reader, {"__read", preparation.run.folder, "loam.lock"});
+Result<void> read_lock(UserHelpers& helpers, const UserIds& reader, Preparation& preparation) {
+  auto text = helpers.call(reader, {"__read", preparation.run.folder, "loam.lock"});
   if (!text && text.error().code == ErrorCode::not_found) return {};
   if (!text) return in_context("loam.lock", text.error());
   preparation.lock_text = std::move(*text);
@@ -53,36 +50,6 @@ Result<void> read_lock(const UserIds& reader, Preparation& preparation) {
     return fail(ErrorCode::invalid, "loam.lock: " + lock.error().text +
                                         "; restore it, or make a new one: loam lock --update");
   preparation.lock = std::move(*lock);
-  return {};
-}
-
-Result<void> take_fingerprints(const UserIds& reader, store::Store& store,
-                               Preparation& preparation) {
-  if (preparation.project->data.empty()) return {};
-  Json sources{Json::Array{}};
-  for (const spec::DataSource& source : preparation.project->data)
-    sources.push(Json::object({{"name", source.name},
-                               {"pattern", source.files},
-                               {"mode", kFingerprintNames[static_cast<int>(source.fingerprint)]}}));
-  const std::string text = LOAM_TRY(call_as_user(reader, {"__fingerprint", preparation.run.folder},
-                                                 Json::object({{"sources", sources}}).dump()));
-  const Json taken = LOAM_TRY(Json::parse(text));
-  for (const spec::DataSource& source : preparation.project->data) {
-    const Json& fingerprint = taken[source.name];
-    const Digest record = LOAM_TRY(store.put_record(trace::data_record(source.name, fingerprint)));
-    Json kept = Json::object({{"digest", fingerprint["digest"]}, {"record", record.hex()}});
-    if (spec::pattern_folder(source.files).empty()) {
-      const auto& files = fingerprint["files"].as_array();
-      if (files.size() > kTopFilesMax)
-        return fail(ErrorCode::too_large,
-                    "data." + source.name + ": " + std::to_string(files.size()) +
-                        " files in the project's top folder; at most 256: move them into a folder");
-      Json paths{Json::Array{}};
-      for (const Json& file : files) paths.push(file["path"]);
-      kept.set("files", std::move(paths));
-    }
-    preparation.data.set(source.name, std::move(kept));
-  }
   return {};
 }
 
@@ -131,6 +98,17 @@ Json progress_json(const std::string& name, const env::Progress& progress) {
 
 }  // namespace
 
+Result<Inspected> inspect(UserHelpers& helpers, store::Store& store, const RunRow& run,
+                          const ProjectPtr& project) {
+  Preparation preparation;
+  preparation.run = run;
+  preparation.project = project;
+  preparation.data =
+      LOAM_TRY(take_fingerprints(helpers, reader_of(run), store, run.folder, project->data));
+  LOAM_CHECK(read_lock(helpers, reader_of(run), preparation));
+  return Inspected{std::move(preparation.data), std::move(preparation.lock)};
+}
+
 void Runs::Impl::prepare(RunId id) {
   auto run = tables.run(id);
   if (!run || run->state != "preparing" || preparations.contains(id)) return;
@@ -145,11 +123,18 @@ void Runs::Impl::prepare(RunId id) {
   if (!run->text.empty() && !preparation->project)
     return preparation_failed(preparation, run->file + ": can no longer be read; submit it again");
   if (!preparation->project) return prepare_envs(preparation);
-  node.loop.offload(
+  node.loop.offload_for(
+      run->reader_uid,
       [this, preparation] {
         const UserIds reader = reader_of(preparation->run);
-        preparation->gathered = take_fingerprints(reader, node.store, *preparation);
-        if (preparation->gathered) preparation->gathered = read_lock(reader, *preparation);
+        auto taken = take_fingerprints(node.helpers, reader, node.store, preparation->run.folder,
+                                       preparation->project->data);
+        if (!taken) {
+          preparation->gathered = tl::unexpected(taken.error());
+          return;
+        }
+        preparation->data = std::move(*taken);
+        preparation->gathered = read_lock(node.helpers, reader, *preparation);
       },
       [this, preparation] {
         if (preparation->over) return;
@@ -172,6 +157,8 @@ void Runs::Impl::prepare_envs(const std::shared_ptr<Preparation>& preparation) {
   if (preparation->project && (run.verb == "up" || run.verb == "serve" || run.verb == "lock"))
     for (const spec::Service& service : preparation->project->services)
       want(*preparation, service.env, service.name);
+  if (preparation->project && run.verb == "lock")  // what `loam run` uses, also where no step does
+    want(*preparation, preparation->project->env, preparation->project->name);
   preparation->open = preparation->wanted.size();
   for (std::size_t i = 0; i < preparation->wanted.size() && !preparation->over; ++i) {
     Preparation::Wanted& wanted = preparation->wanted[i];
@@ -246,9 +233,10 @@ void Runs::Impl::write_lock(const std::shared_ptr<Preparation>& preparation) {
   if (!has_file || command_on_host || text == preparation->lock_text || preparation->wanted.empty())
     return prepared(preparation);
   auto written = std::make_shared<Result<std::string>>(std::string());
-  node.loop.offload(
-      [preparation, text, written] {
-        *written = call_as_user(reader_of(preparation->run),
+  node.loop.offload_for(
+      preparation->run.reader_uid,
+      [this, preparation, text, written] {
+        *written = node.helpers.call(reader_of(preparation->run),
                                 {"__write-lock", preparation->run.folder}, text);
       },
       [this, preparation, written] {
@@ -352,21 +340,23 @@ void Runs::Impl::lock_only(const Request& request, ResponderPtr responder) {
         {ErrorCode::invalid, spec::format_problems("loam.yaml", first.problems)});
   class UserFolder : public spec::Folder {
    public:
-    explicit UserFolder(const RunRow& run) : run_(run) {}
+    UserFolder(UserHelpers& helpers, const RunRow& run) : helpers_(helpers), run_(run) {}
     bool has_file(const std::string&) const override { return true; }
     bool has_match(const std::string&) const override { return true; }
     Result<std::string> read(const std::string& relative) const override {
-      return call_as_user(reader_of(run_), {"__read", run_.folder, relative});
+      return helpers_.call(reader_of(run_), {"__read", run_.folder, relative});
     }
 
    private:
+    UserHelpers& helpers_;
     const RunRow& run_;
   };
-  node.loop.offload(
-      [preparation, read] {
-        const UserFolder folder(preparation->run);
+  node.loop.offload_for(
+      run.reader_uid,
+      [this, preparation, read] {
+        const UserFolder folder(node.helpers, preparation->run);
         *read = spec::read_project(preparation->run.text, &folder);
-        preparation->gathered = read_lock(reader_of(preparation->run), *preparation);
+        preparation->gathered = read_lock(node.helpers, reader_of(preparation->run), *preparation);
         // A lock that cannot be read is what --update mends.
         if (!preparation->gathered && preparation->update) preparation->gathered = Result<void>();
       },

@@ -2,10 +2,14 @@
 
 #include <utility>
 
+#include "api/openapi.h"
+#include "api/shape.h"
 #include "base/text.h"
 
 namespace loam::node {
 namespace {
+
+constexpr std::size_t kQueryDigitsMax = 15;
 
 enum class PartKind { literal, one, rest };
 
@@ -55,10 +59,44 @@ bool more_exact(const std::vector<std::string>& a, const std::vector<std::string
   return false;
 }
 
+bool is_number(const std::string& text) {
+  return !text.empty() && text.size() <= kQueryDigitsMax &&
+         text.find_first_not_of("0123456789") == std::string::npos;
+}
+
+// "scope" of its description: `local` is for whom the kernel names; left out, what only reads is for
+// `read`, the rest for `submit`.
+Result<void> check_scope(const Json& described, const Request& request) {
+  if (request.caller.token == 0) return {};
+  const std::string& scope = described["scope"].as_string();
+  if (scope == "local")
+    return fail(ErrorCode::denied, "not with a token: only over the node's Unix socket");
+  const bool wide = scope == "admin" ? request.caller.scope == Scope::admin
+                                     : request.caller.scope != Scope::read || request.method == "GET";
+  if (wide) return {};
+  return fail(ErrorCode::denied, std::string("the token's scope does not reach: this needs ") +
+                                     (scope == "admin" ? "admin" : "submit"));
+}
+
+Result<void> check_request(const Json& described, const Request& request) {
+  for (const auto& [written, shape] : described["query"].as_object()) {
+    const std::string key = written.ends_with('?') ? written.substr(0, written.size() - 1) : written;
+    const auto found = request.query.find(key);
+    if (found == request.query.end()) continue;
+    const bool number = shape.as_string().starts_with("integer") && is_number(found->second);
+    LOAM_CHECK(api::check_shape(shape, number ? Json(0) : Json(found->second), "query." + key));
+  }
+  if (!described.has("takes")) return {};
+  // Where nothing must be said, nothing may be.
+  return api::check_shape(described["takes"],
+                          request.body.is_null() ? Json::object() : request.body, "body");
+}
+
 }  // namespace
 
 void Routes::add(std::string_view method, std::string_view pattern, Handler handler) {
-  Route route{std::string(method), parts_of(pattern), std::move(handler)};
+  Route route{std::string(method), std::string(method) + " " + std::string(pattern),
+              parts_of(pattern), std::move(handler)};
   LOAM_ASSERT(!route.parts.empty());
   for (std::size_t i = 0; i + 1 < route.parts.size(); ++i)
     LOAM_ASSERT(kind_of(route.parts[i]) != PartKind::rest);
@@ -83,15 +121,27 @@ void Routes::dispatch(const Request& request, ResponderPtr responder) const {
     best_params = std::move(*params);
   }
   if (best != nullptr) {
+    const Json& described = api::operation(best->name);
+    if (auto allowed = check_scope(described, request); !allowed)
+      return responder->reply_error(allowed.error());
+    if (auto checked = check_request(described, request); !checked)
+      return responder->reply_error(checked.error());
     best->handler(request, best_params, std::move(responder));
   } else if (!methods.empty()) {
     const std::string text = printable(request.path) + " knows " + join(methods, ", ") + ", not " +
                              printable(request.method);
+    responder->header("allow", join(methods, ", "));
     responder->reply(
         405, Json::object({{"error", Json::object({{"code", "invalid"}, {"text", text}})}}));
   } else {
     responder->reply_error({ErrorCode::not_found, "no such resource: " + printable(request.path)});
   }
+}
+
+std::vector<std::string> Routes::names() const {
+  std::vector<std::string> names;
+  for (const Route& route : routes_) names.push_back(route.name);
+  return names;
 }
 
 }  // namespace loam::node

@@ -21,14 +21,18 @@ class Routes {
   using Params = std::map<std::string, std::string, std::less<>>;
   using Handler = std::function<void(const Request&, const Params&, ResponderPtr)>;
 
-  // The same method and pattern twice is a bug (assert).
+  // The same method and pattern twice is a bug (assert). What api/openapi.h says of them is held by
+  // dispatch(): query and body have its types, or 400.
   void add(std::string_view method, std::string_view pattern, Handler handler);
-  // Calls the handler, or replies not_found (404), or 405 with the methods that the path knows.
+  // Calls the handler, or replies not_found (404), or 405 with the methods that the path knows, also
+  // as `Allow` (RFC 9110, 15.5.6).
   void dispatch(const Request& request, ResponderPtr responder) const;
+  std::vector<std::string> names() const;  // "GET /v1/runs/:id", as they were added
 
  private:
   struct Route {
     std::string method;
+    std::string name;
     std::vector<std::string> parts;
     Handler handler;
   };

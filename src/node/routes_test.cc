@@ -8,9 +8,13 @@ namespace {
 struct Recorder : Responder {
   int status = 0;
   Json body;
+  std::string headers;
+  void header(std::string_view name, std::string_view value) override {
+    headers += std::string(name) + ": " + std::string(value) + "\n";
+  }
   void reply(int code, const Json& document) override { status = code, body = document; }
   void reply_error(const Error& error) override {
-    status = error.code == ErrorCode::not_found ? 404 : 500;
+    status = error.code == ErrorCode::not_found ? 404 : error.code == ErrorCode::invalid ? 400 : 500;
   }
   void start_stream(std::string_view) override {}
   void write(std::string_view) override {}
@@ -39,10 +43,11 @@ class RoutesTest : public testing::Test {
     request.path = path;
     auto recorder = std::make_shared<Recorder>();
     routes_.dispatch(request, recorder);
+    headers_ = recorder->headers;
     return recorder->status;
   }
   Routes routes_;
-  std::string called_;
+  std::string called_, headers_;
   Routes::Params params_;
 };
 
@@ -64,7 +69,28 @@ TEST_F(RoutesTest, SaysWhatItDoesNotKnow) {
   EXPECT_EQ(ask("GET", "/v1/logs"), 404);
   EXPECT_EQ(ask("GET", ""), 404);
   EXPECT_EQ(ask("DELETE", "/v1/runs/1"), 405);
+  EXPECT_EQ(headers_, "allow: GET\n");
   EXPECT_TRUE(called_.empty());
+}
+
+TEST_F(RoutesTest, HoldsRequestsAgainstTheirDescription) {
+  Request request;
+  request.method = "POST";
+  request.path = "/v1/cancel";
+  routes_.add("POST", "/v1/cancel",
+              [this](const Request&, const Routes::Params&, ResponderPtr) { called_ = "cancel"; });
+  const auto sent = [&](std::string_view body) {
+    called_.clear();
+    request.body = body.empty() ? Json() : *Json::parse(body);
+    auto recorder = std::make_shared<Recorder>();
+    routes_.dispatch(request, recorder);
+    return called_.empty() ? recorder->status : 0;
+  };
+  EXPECT_EQ(sent(R"({"target": "17"})"), 0);
+  EXPECT_EQ(sent(R"({"target": "17", "of": "a newer client"})"), 0);
+  for (const char* wrong : {"", "[]", "3", "{}", R"({"target": 17})", R"({"target": null})"})
+    EXPECT_EQ(sent(wrong), 400) << wrong;
+  EXPECT_EQ(routes_.names().back(), "POST /v1/cancel");
 }
 
 }  // namespace

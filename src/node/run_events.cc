@@ -12,14 +12,6 @@ std::string sse_text(std::string_view kind, const Json& data) {
   return "event: " + std::string(kind) + "\ndata: " + data.dump() + "\n\n";
 }
 
-std::vector<std::string> RunEvents::schema() {
-  return {
-      "CREATE TABLE IF NOT EXISTS run_events(seq INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER "
-      "NOT NULL, "
-      "kind TEXT NOT NULL, data TEXT NOT NULL)",
-      "CREATE INDEX IF NOT EXISTS run_events_run ON run_events(run, seq)"};
-}
-
 void RunEvents::add(std::int64_t run, const std::string& kind, const Json& data) {
   const std::int64_t seq = database_.insert("INSERT INTO run_events(run, kind, data) VALUES(?,?,?)",
                                             {run, kind, data.dump()});
@@ -34,7 +26,7 @@ void RunEvents::add(std::int64_t run, const std::string& kind, const Json& data)
 void RunEvents::progress(std::int64_t run, const std::string& phase, const Json& data) {
   progress_[run][phase] = data;
   for (const auto& follower : followers_)
-    if (follower->run == run && !follower->gone &&
+    if (follower->run == run && follower->begun && !follower->gone &&
         follower->responder->pending_bytes() < kFollowerPendingBytesMax)
       follower->responder->write(sse_text("env", data));
 }
@@ -52,6 +44,7 @@ void RunEvents::follow(std::int64_t run, ResponderPtr responder, bool settled) {
   followers_.push_back(follower);
   // Rows of this very turn are not yet durable: after its commit.
   database_.after_commit([this, follower, run] {
+    follower->begun = true;
     pump(follower);
     if (const auto found = progress_.find(run); found != progress_.end() && !follower->gone)
       for (const auto& [phase, data] : found->second)
@@ -70,7 +63,7 @@ void RunEvents::pump_run(std::int64_t run) {
   followers_.remove_if([](const auto& follower) { return follower->gone; });
   const auto copy = followers_;
   for (const auto& follower : copy)
-    if (follower->run == run) pump(follower);
+    if (follower->run == run && follower->begun) pump(follower);
 }
 
 void RunEvents::pump(const std::shared_ptr<Follower>& follower) {

@@ -23,7 +23,6 @@ std::string sse_text(std::string_view kind, const Json& data);
 
 class RunEvents {
  public:
-  static std::vector<std::string> schema();
   explicit RunEvents(Database& database) : database_(database) {}
 
   void add(std::int64_t run, const std::string& kind, const Json& data);  // durable with the turn
@@ -40,6 +39,7 @@ class RunEvents {
     std::int64_t run = 0;
     ResponderPtr responder;
     std::int64_t sent = 0;  // sequence number of the last row sent
+    bool begun = false;  // the stream's head has left; nothing may be written before it
     bool settled = false;
     bool gone = false;
     bool waiting = false;  // for the reader to take what is pending

@@ -33,12 +33,63 @@ bool settled(const std::string& state) {
   return state == "succeeded" || state == "failed" || state == "cancelled" || state == "serving";
 }
 
+void list_jobs(Runs::Impl& runs, const Request& request, const ResponderPtr& responder) {
+  Json list{Json::Array{}};
+  const sched::Outlook outlook = runs.node.queue.look_ahead();
+  const auto add = [&](const std::vector<JobRow>& jobs) {
+    for (const JobRow& job : jobs)
+      if (const auto run = runs.tables.run(job.run)) list.push(runs.job_json(*run, job, &outlook));
+  };
+  const std::string open = kOpenJob;
+  add(runs.tables.jobs(open + " AND sweep=0 ORDER BY id"));
+  if (query_of(request, "all") == "1") {
+    const bool root = is_root(runs.node.context.identity, request.caller);
+    add(runs.tables.jobs(
+        "NOT (" + open +
+            ") AND sweep=0 AND (? OR run IN (SELECT id FROM runs WHERE uid=?)) ORDER BY id DESC "
+            "LIMIT ?",
+        {std::int64_t{root ? 1 : 0}, std::int64_t{request.caller.uid}, kEndedJobsListed}));
+  }
+  responder->reply(200, Json::object({{"jobs", std::move(list)}}));
+}
+
+void cancel(Runs::Impl& runs, const Request& request, const ResponderPtr& responder) {
+  const std::string text = request.body["target"].as_string();
+  auto target = runs.find_target(request.caller, text, Runs::Impl::For::acting);
+  if (!target) return responder->reply_error(target.error());
+  std::vector<std::string> cancelled;
+  if (text.find('/') == std::string::npos) {
+    cancelled = runs.cancel_run(target->run, "cancelled by " + user_name(request.caller.uid));
+  } else if (target->job) {
+    if (runs.cancel_job(*target->job, "cancelled by " + user_name(request.caller.uid)))
+      cancelled.push_back(runs.target_text(*target->job));
+    runs.consider(target->run.id);
+  }
+  responder->reply(200, Json::object({{"cancelled", Json::array_of(cancelled)}}));
+}
+
+void take_down(Runs::Impl& runs, const Request& request, const ResponderPtr& responder) {
+  const std::string& folder = request.body["project"].as_string();
+  const std::string& name = request.body["name"].as_string();
+  if (folder.empty() && name.empty())
+    return responder->reply_error({ErrorCode::invalid, "expected a project's folder or its name"});
+  const auto stopped = runs.services->down(request.caller, folder, name);
+  std::vector<std::string> targets;
+  for (const JobRow& job : stopped) targets.push_back(runs.target_text(job));
+  runs.when_ended(stopped, [responder, targets] {
+    responder->reply(200, Json::object({{"stopped", Json::array_of(targets)}}));
+  });
+}
+
 }  // namespace
 
-Json Runs::Impl::job_json(const RunRow& run, const JobRow& job) {
+Json Runs::Impl::job_json(const RunRow& run, const JobRow& job, const sched::Outlook* outlook) {
   std::string why = job.why;
-  if (job.state == "queued")
-    if (const std::string waits = node.queue.explain(job.id); !waits.empty()) why = waits;
+  if (job.in_queue()) {
+    const std::string waits =
+        why_waits(job.id, outlook != nullptr ? *outlook : node.queue.look_ahead());
+    if (!waits.empty()) why = job.state == "preempted" ? why + "; " + waits : waits;
+  }
   Json attempts{Json::Array{}};
   for (const AttemptView& attempt : node.supervisor.attempts_of(job.id)) {
     Json one = Json::object({{"number", attempt.number},
@@ -47,29 +98,40 @@ Json Runs::Impl::job_json(const RunRow& run, const JobRow& job) {
                              {"started_ms", time_or_null(attempt.started_ms)},
                              {"ended_ms", time_or_null(attempt.ended_ms)},
                              {"folder_kept", path_exists(node.supervisor.folder_of(attempt.id))}});
+    for (const char* key : {"devices", "cpus"})
+      if (attempt.placement[key].size() > 0) one.set(key, attempt.placement[key]);
     if (attempt.state == "ended") one.set("exit", api::to_json(attempt.exit));
     attempts.push(std::move(one));
   }
-  return Json::object({{"target", target_text(job)},
-                       {"run", job.run},
-                       {"name", job.name},
-                       {"kind", job.kind},
-                       {"state", job.state == "finishing" ? "running" : job.state},
-                       {"why", text_or_null(why)},
-                       {"error", text_or_null(job.error)},
-                       {"cpu_milli", job.cpu_milli},
-                       {"memory_bytes", job.memory_bytes},
-                       {"user", run.user},
-                       {"project", run.project},
-                       {"created_ms", job.created_ms},
-                       {"ended_ms", time_or_null(job.ended_ms)},
-                       {"model_version", job.model.empty() || job.version == 0
-                                             ? Json()
-                                             : Json(job.model + "@" + std::to_string(job.version))},
-                       {"attempts", std::move(attempts)}});
+  Json json =
+      Json::object({{"target", target_text(job)},
+                    {"run", job.run},
+                    {"name", job.name},
+                    {"kind", job.kind},
+                    {"state", job.shown_state()},
+                    {"held_by", text_or_null(job.held)},
+                    {"why", text_or_null(why)},
+                    {"error", text_or_null(job.error)},
+                    {"preemptions", job.preemptions},
+                    {"checkpoint", text_or_null(job.checkpoint)},
+                    {"cpu_milli", job.cpu_milli},
+                    {"memory_bytes", job.memory_bytes},
+                    {"request", job.request},
+                    {"user", run.user},
+                    {"account", run.account},
+                    {"priority", claim_of(run, job).priority},
+                    {"project", run.project},
+                    {"created_ms", job.created_ms},
+                    {"ended_ms", time_or_null(job.ended_ms)},
+                    {"model_version", job.model.empty() || job.version == 0
+                                          ? Json()
+                                          : Json(job.model + "@" + std::to_string(job.version))},
+                    {"attempts", std::move(attempts)}});
+  if (Json counts = task_counts(job); !counts.is_null()) json.set("task_counts", std::move(counts));
+  return json;
 }
 
-Json Runs::Impl::run_json(const RunRow& run, bool with_jobs) {
+Json Runs::Impl::run_json(const RunRow& run, Tasks tasks) {
   Json json = Json::object({{"id", run.id},
                             {"project", run.project},
                             {"folder", printable(run.folder)},
@@ -82,8 +144,11 @@ Json Runs::Impl::run_json(const RunRow& run, bool with_jobs) {
                             {"snapshot", run.snapshot},
                             {"endpoint", text_or_null(run.endpoint)}});
   Json jobs{Json::Array{}};
-  if (with_jobs)
-    for (const JobRow& job : tables.jobs_of(run.id)) jobs.push(job_json(run, job));
+  for (const JobRow& job : tables.parts_of(run.id)) {
+    Json one = job_json(run, job);
+    if (tasks == Tasks::listed && one.has("task_counts")) one.set("tasks", tasks_json(run, job));
+    jobs.push(std::move(one));
+  }
   json.set("jobs", std::move(jobs));
   return json;
 }
@@ -92,6 +157,10 @@ void Runs::Impl::run_routes(Routes& routes) {
   routes.add("POST", "/v1/runs",
              [this](const Request& request, const Routes::Params&, ResponderPtr responder) {
                submit(request, std::move(responder));
+             });
+  routes.add("POST", "/v1/plan",
+             [this](const Request& request, const Routes::Params&, ResponderPtr responder) {
+               submit(request, std::move(responder), Intent::forecast);
              });
   routes.add("POST", "/v1/shell",
              [this](const Request& request, const Routes::Params&, ResponderPtr responder) {
@@ -105,86 +174,46 @@ void Runs::Impl::run_routes(Routes& routes) {
              [this](const Request& request, const Routes::Params&, ResponderPtr responder) {
                const std::int64_t limit = std::min(
                    number_or(query_of(request, "limit"), kRunsListedDefault), kRunsListedMax);
-               const bool root = request.caller.uid == 0 && !node.context.identity.rootless;
+               const bool root = is_root(node.context.identity, request.caller);
                const std::string mine = root ? "1 OR uid=?" : "uid=?";
                Json list{Json::Array{}};
                for (const RunRow& run : tables.runs("(" + mine + ") ORDER BY id DESC LIMIT ?",
                                                     {std::int64_t{request.caller.uid}, limit}))
-                 list.push(run_json(run, true));
+                 list.push(run_json(run, Tasks::counted));
                responder->reply(200, Json::object({{"runs", std::move(list)}}));
              });
   const auto find_run = [this](const Request& request,
-                               const Routes::Params& params) -> std::optional<RunRow> {
+                               const Routes::Params& params) -> Result<RunRow> {
     auto target = find_target(request.caller, params.at("id"));
-    if (!target) return std::nullopt;
-    return target->run;
-  };
-  const auto no_run = [](const Routes::Params& params) {
-    return Error{ErrorCode::not_found, "no such run: " + printable(params.at("id"))};
+    if (target) return std::move(target->run);
+    if (target.error().code == ErrorCode::denied) return tl::unexpected(std::move(target.error()));
+    return fail(ErrorCode::not_found, "no such run: " + printable(params.at("id")));
   };
   routes.add("GET", "/v1/runs/:id",
-             [this, find_run, no_run](const Request& request, const Routes::Params& params,
-                                      ResponderPtr responder) {
+             [this, find_run](const Request& request, const Routes::Params& params,
+                              ResponderPtr responder) {
                const auto run = find_run(request, params);
-               if (!run) return responder->reply_error(no_run(params));
-               responder->reply(200, run_json(*run, true));
+               if (!run) return responder->reply_error(run.error());
+               responder->reply(200, run_json(*run, Tasks::listed));
              });
   routes.add("GET", "/v1/runs/:id/events",
-             [this, find_run, no_run](const Request& request, const Routes::Params& params,
-                                      ResponderPtr responder) {
+             [this, find_run](const Request& request, const Routes::Params& params,
+                              ResponderPtr responder) {
                const auto run = find_run(request, params);
-               if (!run) return responder->reply_error(no_run(params));
+               if (!run) return responder->reply_error(run.error());
                events.follow(run->id, std::move(responder), settled(run->state));
              });
-  routes.add(
-      "GET", "/v1/jobs",
-      [this](const Request& request, const Routes::Params&, ResponderPtr responder) {
-        Json list{Json::Array{}};
-        const auto add = [&](const std::vector<JobRow>& jobs) {
-          for (const JobRow& job : jobs)
-            if (const auto run = tables.run(job.run)) list.push(job_json(*run, job));
-        };
-        const std::string open =
-            "state NOT IN ('succeeded','failed','cancelled','unchanged','skipped')";
-        add(tables.jobs(open + " ORDER BY id"));
-        if (query_of(request, "all") == "1") {
-          const bool root = request.caller.uid == 0 && !node.context.identity.rootless;
-          add(tables.jobs(
-              "NOT (" + open +
-                  ") AND (? OR run IN (SELECT id FROM runs WHERE uid=?)) ORDER BY id DESC LIMIT ?",
-              {std::int64_t{root ? 1 : 0}, std::int64_t{request.caller.uid}, kEndedJobsListed}));
-        }
-        responder->reply(200, Json::object({{"jobs", std::move(list)}}));
-      });
+  routes.add("GET", "/v1/jobs",
+             [this](const Request& request, const Routes::Params&, ResponderPtr responder) {
+               list_jobs(*this, request, responder);
+             });
   routes.add("POST", "/v1/cancel",
              [this](const Request& request, const Routes::Params&, ResponderPtr responder) {
-               const std::string text = request.body["target"].as_string();
-               auto target = find_target(request.caller, text);
-               if (!target) return responder->reply_error(target.error());
-               std::vector<std::string> cancelled;
-               if (text.find('/') == std::string::npos) {
-                 cancelled =
-                     cancel_run(target->run, "cancelled by " + user_name(request.caller.uid));
-               } else if (target->job && !target->job->ended()) {
-                 cancelled.push_back(target_text(*target->job));
-                 cancel_job(*target->job, "cancelled by " + user_name(request.caller.uid));
-                 consider(target->run.id);
-               }
-               responder->reply(200, Json::object({{"cancelled", Json::array_of(cancelled)}}));
+               cancel(*this, request, responder);
              });
   routes.add("POST", "/v1/down",
              [this](const Request& request, const Routes::Params&, ResponderPtr responder) {
-               const std::string& folder = request.body["project"].as_string();
-               const std::string& name = request.body["name"].as_string();
-               if (folder.empty() && name.empty())
-                 return responder->reply_error(
-                     {ErrorCode::invalid, "expected a project's folder or its name"});
-               const auto stopped = services->down(request.caller, folder, name);
-               std::vector<std::string> targets;
-               for (const JobRow& job : stopped) targets.push_back(target_text(job));
-               when_ended(stopped, [responder, targets] {
-                 responder->reply(200, Json::object({{"stopped", Json::array_of(targets)}}));
-               });
+               take_down(*this, request, responder);
              });
 }
 

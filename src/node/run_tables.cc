@@ -8,11 +8,12 @@ constexpr const char* kRunColumns =
     "project, folder, "
     "file, verb, text, options, state, error, created_ms, ended_ms, snapshot, snapshot_files, "
     "snapshot_bytes, data, "
-    "endpoint";
+    "endpoint, account";
 constexpr const char* kJobColumns =
     "run, name, kind, state, error, why, cpu_milli, memory_bytes, service, env, key, record, "
     "model, version, tree, "
-    "source, source_attempt, failures, lost, lost_boot, cancel, endpoint, created_ms, ended_ms";
+    "source, source_attempt, failures, lost, lost_boot, cancel, preempt, keeps_place, preemptions, checkpoint, "
+    "endpoint, created_ms, ended_ms, request, held, tasks, sweep, task, step, params, metrics";
 
 std::vector<Value> values_of(const RunRow& r) {
   return {std::int64_t{r.uid},
@@ -40,7 +41,8 @@ std::vector<Value> values_of(const RunRow& r) {
           r.snapshot_files,
           r.snapshot_bytes,
           r.data.dump(),
-          r.endpoint};
+          r.endpoint,
+          r.account};
 }
 
 std::vector<Value> values_of(const JobRow& j) {
@@ -51,7 +53,12 @@ std::vector<Value> values_of(const JobRow& j) {
           j.model,     j.version,        j.tree,
           j.source,    j.source_attempt, j.failures,
           j.lost,      j.lost_boot,      std::int64_t{j.cancel ? 1 : 0},
-          j.endpoint,  j.created_ms,     j.ended_ms};
+          j.preempt,   std::int64_t{j.keeps_place ? 1 : 0},
+          j.preemptions, j.checkpoint,
+          j.endpoint,  j.created_ms,     j.ended_ms,
+          j.request.dump(), j.held,
+          j.tasks,          j.sweep,            j.task,
+          j.step,           j.params.dump(),    j.metrics.dump()};
 }
 
 std::uint32_t id_of(const Row& row, std::size_t column) {
@@ -88,6 +95,7 @@ RunRow run_from(const Row& row) {
   r.snapshot_bytes = row.integer(c++);
   r.data = row.json(c++);
   r.endpoint = row.text(c++);
+  r.account = row.text(c++);
   return r;
 }
 
@@ -116,9 +124,21 @@ JobRow job_from(const Row& row) {
   j.lost = row.integer(c++);
   j.lost_boot = row.text(c++);
   j.cancel = row.integer(c++) != 0;
+  j.preempt = row.text(c++);
+  j.keeps_place = row.integer(c++) != 0;
+  j.preemptions = row.integer(c++);
+  j.checkpoint = row.text(c++);
   j.endpoint = row.integer(c++);
   j.created_ms = row.integer(c++);
   j.ended_ms = row.integer(c++);
+  j.request = row.json(c++);
+  j.held = row.text(c++);
+  j.tasks = row.integer(c++);
+  j.sweep = row.integer(c++);
+  j.task = row.integer(c++);
+  j.step = row.text(c++);
+  j.params = row.json(c++);
+  j.metrics = row.json(c++);
   return j;
 }
 
@@ -141,30 +161,9 @@ std::string marks(std::string_view columns, bool named) {
 
 bool JobRow::ended() const { return !waits() && !runs(); }
 
-std::vector<std::string> RunTables::schema() {
-  return {
-      "CREATE TABLE IF NOT EXISTS runs(id INTEGER PRIMARY KEY AUTOINCREMENT, uid INTEGER, gid "
-      "INTEGER, groups TEXT, "
-      "user TEXT, home TEXT, job_uid INTEGER, job_gid INTEGER, job_groups TEXT, job_user TEXT, "
-      "reader_uid INTEGER, "
-      "reader_gid INTEGER, project TEXT, folder TEXT, file TEXT, verb TEXT, text TEXT, options "
-      "TEXT, state TEXT, "
-      "error TEXT, created_ms INTEGER, ended_ms INTEGER, snapshot TEXT, snapshot_files INTEGER, "
-      "snapshot_bytes INTEGER, "
-      "data TEXT, endpoint TEXT)",
-      "CREATE TABLE IF NOT EXISTS jobs(id INTEGER PRIMARY KEY AUTOINCREMENT, run INTEGER, name "
-      "TEXT, kind TEXT, "
-      "state TEXT, error TEXT, why TEXT, cpu_milli INTEGER, memory_bytes INTEGER, service TEXT, "
-      "env TEXT, key TEXT, "
-      "record TEXT, model TEXT, version INTEGER, tree TEXT, source INTEGER, source_attempt "
-      "INTEGER, failures INTEGER, "
-      "lost INTEGER, lost_boot TEXT, cancel INTEGER, endpoint INTEGER, created_ms INTEGER, "
-      "ended_ms INTEGER)",
-      "CREATE INDEX IF NOT EXISTS jobs_run ON jobs(run)",
-      "CREATE INDEX IF NOT EXISTS jobs_state ON jobs(state)",
-      "CREATE INDEX IF NOT EXISTS runs_folder ON runs(uid, folder)",
-      "CREATE INDEX IF NOT EXISTS runs_state ON runs(state)",
-      "CREATE TABLE IF NOT EXISTS run_records(run INTEGER, digest TEXT, PRIMARY KEY(run, digest))"};
+std::string JobRow::shown_state() const {
+  if (waits() && !held.empty()) return "held";
+  return state == "finishing" ? "running" : state;
 }
 
 RunId RunTables::insert(const RunRow& run) {
@@ -221,12 +220,43 @@ std::optional<JobRow> RunTables::job(JobId id) {
 
 std::vector<JobRow> RunTables::jobs_of(RunId run) { return jobs("run=? ORDER BY id", {run}); }
 
+std::vector<JobRow> RunTables::parts_of(RunId run) {
+  return jobs("run=? AND sweep=0 ORDER BY id", {run});
+}
+
+// `sweep<>0` in words: without it SQLite does not take the index, which is of tasks only.
+std::vector<JobRow> RunTables::tasks_of(JobId sweep) {
+  return jobs("sweep=? AND sweep<>0 ORDER BY id", {sweep});
+}
+
+std::map<std::string, std::int64_t> RunTables::task_states(JobId sweep) {
+  std::map<std::string, std::int64_t> states;
+  for (const Row& row : database_.query(
+           "SELECT state, count(*) FROM jobs WHERE sweep=? AND sweep<>0 GROUP BY state", {sweep}))
+    states[row.text(0)] = row.integer(1);
+  return states;
+}
+
+std::optional<JobRow> RunTables::first_failed(JobId sweep) {
+  auto found = jobs("sweep=? AND sweep<>0 AND state='failed' ORDER BY id LIMIT 1", {sweep});
+  return found.empty() ? std::nullopt : std::optional(std::move(found[0]));
+}
+
 std::optional<JobRow> RunTables::last_success(const RunRow& run, const std::string& step) {
   auto found = jobs(
       "kind='step' AND state='succeeded' AND name=? AND run IN (SELECT id FROM runs WHERE uid=? "
       "AND folder=?) "
       "ORDER BY id DESC LIMIT 1",
       {step, std::int64_t{run.uid}, run.folder});
+  if (found.empty()) return std::nullopt;
+  return std::move(found.front());
+}
+
+std::optional<JobRow> RunTables::same_step_under_way(const RunRow& run, const JobRow& job) {
+  auto found = jobs(
+      "kind='step' AND state IN ('queued','running','finishing') AND name=? AND run<>? AND key=? "
+      "AND run IN (SELECT id FROM runs WHERE uid=? AND folder=?) ORDER BY id LIMIT 1",
+      {job.name, job.run, job.key.dump(), std::int64_t{run.uid}, run.folder});
   if (found.empty()) return std::nullopt;
   return std::move(found.front());
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -37,11 +38,13 @@ struct RunRow {
   std::int64_t snapshot_files = 0, snapshot_bytes = 0;
   Json data;  // source → {"digest", "record", "files": […] for patterns of the top folder}
   std::string endpoint;  // "127.0.0.1:8000"
+  std::string account = "default";  // whose shares and quota its jobs count against
 };
 
-// kind: step replica gateway command shell. state: preparing blocked queued running finishing
-// succeeded failed cancelled unchanged skipped; finishing (an attempt has ended, its output is
-// being taken in) is shown as running.
+// kind: step replica gateway command shell. state: preparing blocked queued preempted running
+// finishing succeeded failed cancelled unchanged skipped; finishing (an attempt has ended, its
+// output is being taken in) is shown as running; preempted is queued again; one that waits and is
+// held is shown as held.
 struct JobRow {
   JobId id = 0;
   RunId run = 0;
@@ -60,17 +63,35 @@ struct JobRow {
   std::int64_t lost = 0;            // in a row within `lost_boot`
   std::string lost_boot;
   bool cancel = false;        // somebody asked for its end
+  std::string preempt;        // why the running attempt is to make room, "" where it is not
+  bool keeps_place = false;   // in the queue, once it has
+  std::int64_t preemptions = 0;
+  std::string checkpoint;     // name of the one that the last attempt resumed from
   std::int64_t endpoint = 0;  // replica, gateway
   std::int64_t created_ms = 0, ended_ms = 0;
+  Json request;  // pinning, huge pages, devices (job_request.h)
+  std::string held;  // who keeps it from starting (hold.cc), "" for nobody
+  std::int64_t tasks = 0;  // of a sweep's step: how many it has; it has no attempts of its own (sweep.cc)
+  JobId sweep = 0;         // of a task: its step's job; and the five below
+  std::int64_t task = 0;   // 1, 2, …
+  std::string step;        // the step's name
+  Json params;             // its own, over the step's
+  Json metrics;            // of its last attempt that has ended: {"loss": {"count", "last"}}
 
   bool ended() const;
-  bool waits() const { return state == "preparing" || state == "blocked" || state == "queued"; }
+  bool in_queue() const { return state == "queued" || state == "preempted"; }
+  bool waits() const { return state == "preparing" || state == "blocked" || in_queue(); }
   bool runs() const { return state == "running" || state == "finishing"; }
+  std::string shown_state() const;
+  const std::string& step_name() const { return step.empty() ? name : step; }
 };
+
+// Of an SQL condition.
+inline constexpr const char* kOpenJob =
+    "state NOT IN ('succeeded','failed','cancelled','unchanged','skipped')";
 
 class RunTables {
  public:
-  static std::vector<std::string> schema();
   explicit RunTables(Database& database) : database_(database) {}
 
   RunId insert(const RunRow& run);
@@ -83,8 +104,15 @@ class RunTables {
   std::optional<JobRow> job(JobId id);
   std::vector<JobRow> jobs(const std::string& where, const std::vector<Value>& values = {});
   std::vector<JobRow> jobs_of(RunId run);
+  std::vector<JobRow> parts_of(RunId run);  // its jobs without the tasks of sweeps
+  std::vector<JobRow> tasks_of(JobId sweep);
+  std::map<std::string, std::int64_t> task_states(JobId sweep);  // how many are in each
+  std::optional<JobRow> first_failed(JobId sweep);
   // The newest job that succeeded for this user, folder and step.
   std::optional<JobRow> last_success(const RunRow& run, const std::string& step);
+  // Another run's job for this job's step of this user and folder, with the same key, that has been
+  // queued and has not ended; the oldest.
+  std::optional<JobRow> same_step_under_way(const RunRow& run, const JobRow& job);
 
   void remember_record(
       RunId run, const std::string& digest);  // a root of garbage collection while the run is kept

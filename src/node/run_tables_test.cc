@@ -15,9 +15,7 @@ class TablesTest : public ::testing::Test {
     char name[] = "/tmp/loam-tables-XXXXXX";
     ASSERT_NE(::mkdtemp(name), nullptr);
     path_ = name;
-    auto schema = RunTables::schema();
-    for (const std::string& statement : Models::schema()) schema.push_back(statement);
-    auto opened = Database::open(path_ + "/node.db", schema);
+    auto opened = Database::open(path_ + "/node.db", migrations());
     ASSERT_TRUE(opened) << opened.error().text;
     database_ = std::move(*opened);
   }
@@ -97,6 +95,45 @@ TEST_F(TablesTest, LastSuccessIsOfThisUserFolderAndStep) {
   add(1000, "/p", "other", "succeeded");
   ASSERT_TRUE(tables.last_success(mine, "train"));
   EXPECT_EQ(tables.last_success(mine, "train")->id, newest);
+}
+
+TEST_F(TablesTest, TasksOfASweepAreApartFromTheRunsParts) {
+  RunTables tables(*database_);
+  JobRow sweep;
+  sweep.run = tables.insert(run_of(1000, "/p"));
+  sweep.kind = "step";
+  sweep.name = "train";
+  sweep.state = "running";
+  sweep.tasks = 3;
+  sweep.id = tables.insert(sweep);
+  EXPECT_FALSE(tables.first_failed(sweep.id));
+  for (const char* state : {"succeeded", "failed", "failed"}) {
+    JobRow task = sweep;
+    task.tasks = 0;
+    task.sweep = sweep.id;
+    task.task = static_cast<std::int64_t>(tables.tasks_of(sweep.id).size()) + 1;
+    task.step = "train";
+    task.name = "train." + std::to_string(task.task);
+    task.state = state;
+    task.params = Json::object({{"lr", 0.5}});
+    task.metrics = Json::object({{"loss", Json::object({{"count", 1}, {"last", 2}})}});
+    tables.insert(task);
+  }
+  const auto parts = tables.parts_of(sweep.run);
+  ASSERT_EQ(parts.size(), 1u);
+  EXPECT_EQ(parts[0].id, sweep.id);
+  EXPECT_EQ(parts[0].tasks, 3);
+  const auto tasks = tables.tasks_of(sweep.id);
+  ASSERT_EQ(tasks.size(), 3u);
+  EXPECT_EQ(tasks[2].task, 3);
+  EXPECT_EQ(tasks[2].step_name(), "train");
+  EXPECT_EQ(tasks[2].params["lr"].dump(), "0.5");
+  EXPECT_EQ(tasks[2].metrics["loss"]["last"].as_int(), 2);
+  EXPECT_EQ(tables.task_states(sweep.id),
+            (std::map<std::string, std::int64_t>{{"succeeded", 1}, {"failed", 2}}));
+  ASSERT_TRUE(tables.first_failed(sweep.id));
+  EXPECT_EQ(tables.first_failed(sweep.id)->name, "train.2");
+  EXPECT_EQ(tables.jobs_of(sweep.run).size(), 4u);
 }
 
 TEST_F(TablesTest, VersionsAreNeverGivenTwice) {

@@ -26,19 +26,15 @@ std::optional<std::int64_t> number_of(const std::string& text) {
 
 }  // namespace
 
-std::vector<std::string> Runs::schema() {
-  std::vector<std::string> statements;
-  for (const auto& part : {RunTables::schema(), RunEvents::schema(), Models::schema(),
-                           Envs::schema(), Services::schema()})
-    statements.insert(statements.end(), part.begin(), part.end());
-  return statements;
-}
-
 Runs::Runs(Node& node) : impl_(std::make_unique<Impl>(node)) {}
 Runs::~Runs() = default;
 
 void Runs::add_routes(Routes& routes) {
   impl_->run_routes(routes);
+  impl_->preempt_routes(routes);
+  impl_->hold_routes(routes);
+  impl_->why_routes(routes);
+  impl_->usage_routes(routes);
   impl_->model_routes(routes);
   impl_->file_routes(routes);
   impl_->trace_routes(routes);
@@ -50,7 +46,9 @@ void Runs::on_exit(AttemptId attempt, const api::ExitRecord& record, bool reboot
   impl_->on_exit(attempt, record, reboot);
 }
 void Runs::on_granted(JobId job) { impl_->on_granted(job); }
+void Runs::on_preempt(JobId victim, JobId beneficiary) { impl_->on_preempt(victim, beneficiary); }
 void Runs::resume() { impl_->resume(); }
+Result<std::shared_ptr<void>> Runs::hold_collection() { return impl_->hold_collection(); }
 
 Result<AttemptId> Runs::resolve_attempt(const Caller& caller, const std::string& target) {
   const AttemptView attempt = LOAM_TRY(impl_->find_attempt(caller, target));
@@ -71,10 +69,20 @@ bool Runs::visible(const Caller& caller, JobId job) {
   const auto row = impl_->tables.job(job);
   if (!row) return false;
   const auto run = impl_->tables.run(row->run);
-  return run && impl_->may_act(caller, *run);
+  return run && impl_->may_read(caller, *run);
+}
+
+Json Runs::who(JobId job) const { return impl_->who(job); }
+
+Json Runs::Impl::who(JobId job) {
+  const auto row = tables.job(job);
+  const auto run = row ? tables.run(row->run) : std::nullopt;
+  if (!run) return nullptr;
+  return Json::object({{"target", target_text(*row)}, {"user", run->user}});
 }
 
 void Runs::stop_all(std::function<void()> done) {
+  impl_->closing = true;  // a snapshot that is being taken would become a job after the last look
   std::vector<JobRow> stopped;
   for (RunRow& run : impl_->tables.runs("state IN ('preparing','running','serving')")) {
     const auto jobs = impl_->tables.jobs_of(run.id);
@@ -88,11 +96,14 @@ void Runs::stop_all(std::function<void()> done) {
 
 Runs::Counts Runs::counts() const {
   Counts counts;
-  for (const Row& row : impl_->node.db.query("SELECT state, count(*) FROM jobs GROUP BY state")) {
+  for (const Row& row : impl_->node.db.query("SELECT state, count(*) FROM jobs WHERE tasks=0 "
+                                          "GROUP BY state")) {
     const std::string& state = row.text(0);
     const int count = static_cast<int>(row.integer(1));
     if (state == "running" || state == "finishing") counts.running += count;
-    if (state == "preparing" || state == "blocked" || state == "queued") counts.waiting += count;
+    if (state == "preparing" || state == "blocked" || state == "queued" ||
+        state == "preempted")
+      counts.waiting += count;
   }
   return counts;
 }
@@ -103,6 +114,7 @@ Runs::Impl::Impl(Node& the_node)
       events(the_node.db),
       models(the_node.db),
       envs(the_node),
+      usage(the_node.db),
       secrets(the_node.context.paths.secrets) {
   facts.node = &node.context;
   facts.host = read_host_files();
@@ -136,7 +148,7 @@ const spec::Step* Runs::Impl::step_of(const RunRow& run, const JobRow& job) {
   const ProjectPtr project = project_of(run);  // kept alive by `projects`
   if (!project) return nullptr;
   for (const spec::Step& step : project->steps)
-    if (step.name == job.name) return &step;
+    if (step.name == job.step_name()) return &step;
   return nullptr;
 }
 
@@ -148,9 +160,12 @@ const spec::Service* Runs::Impl::service_of(const RunRow& run, const JobRow& job
   return nullptr;
 }
 
-// A user's own node serves only him; on a shared one, root may act for everybody.
+bool Runs::Impl::may_read(const Caller& caller, const RunRow& run) const {
+  return caller.uid == run.uid || is_root(node.context.identity, caller);
+}
+
 bool Runs::Impl::may_act(const Caller& caller, const RunRow& run) const {
-  return caller.uid == run.uid || (caller.uid == 0 && !node.context.identity.rootless);
+  return caller.uid == run.uid || is_admin(node.context.identity, node.config.admins, caller);
 }
 
 std::string Runs::Impl::target_text(const JobRow& job) {
@@ -172,9 +187,17 @@ std::string Runs::Impl::work_of(const JobRow& job, int number) const {
   return node.context.paths.outputs + "/" + work_name(job.id, number);
 }
 
+// "train[3]" is "train.3".
+std::string Runs::Impl::task_in_brackets(const std::string& name) {
+  const auto bracket = name.find('[');
+  if (bracket == std::string::npos || !name.ends_with(']')) return name;
+  return name.substr(0, bracket) + "." + name.substr(bracket + 1, name.size() - bracket - 2);
+}
+
 // RUN[/STEP[/ATTEMPT]]; a step left out is the last failed, else the newest job with an attempt,
 // else the newest.
-Result<Target> Runs::Impl::find_target(const Caller& caller, const std::string& text) {
+Result<Target> Runs::Impl::find_target(const Caller& caller, const std::string& text,
+                                       For purpose) {
   const auto missing = [&] {
     return fail(ErrorCode::not_found, "no such run or job: " + printable(text));
   };
@@ -185,10 +208,15 @@ Result<Target> Runs::Impl::find_target(const Caller& caller, const std::string& 
                 "'" + printable(text) + "': expected RUN[/STEP[/ATTEMPT]], such as 17/train");
   auto run = tables.run(*run_number);
   if (!run || !may_act(caller, *run)) return missing();
+  if (purpose == For::reading && !may_read(caller, *run))
+    return fail(ErrorCode::denied, "run " + parts[0] + " is " + run->user +
+                                       "'s: an admin acts on it, but reads neither its output nor "
+                                       "its files");
   Target target{std::move(*run), std::nullopt, std::nullopt};
   const auto jobs = tables.jobs_of(target.run.id);
+  const std::string named = parts.size() > 1 ? task_in_brackets(parts[1]) : "";
   for (const JobRow& job : jobs) {
-    if (parts.size() > 1 && job.name != parts[1]) continue;
+    if (parts.size() > 1 && job.name != named) continue;
     const auto rank = [&](const JobRow& row) {
       return row.state == "failed"                                                  ? 2
              : node.supervisor.attempts_of(row.id).empty() || row.kind == "gateway" ? 0
@@ -198,11 +226,15 @@ Result<Target> Runs::Impl::find_target(const Caller& caller, const std::string& 
   }
   if (parts.size() > 1 && !target.job) {
     std::vector<std::string> names;
-    for (const JobRow& job : jobs) names.push_back(job.name);
+    for (const JobRow& job : jobs)
+      if (job.sweep == 0) names.push_back(job.name);
     return fail(ErrorCode::not_found, "run " + parts[0] + " has no job '" + printable(parts[1]) +
                                           "'; it has " + join(names, ", "));
   }
   if (!target.job) return target;
+  // A sweep is acted upon as a whole; to be read is what one of its tasks has.
+  if (purpose == For::reading && target.job->tasks > 0)
+    if (auto task = telling_task(*target.job)) target.job = std::move(*task);
   // An unchanged step's attempts are those of the job whose result counts.
   const JobId with_attempts =
       target.job->state == "unchanged" ? target.job->source : target.job->id;
@@ -290,21 +322,29 @@ void Runs::Impl::when_ended(const std::vector<JobRow>& jobs, std::function<void(
 // Order: what runs is counted before anything waiting is granted.
 void Runs::Impl::resume() {
   resumed = true;
-  const auto open = tables.jobs(
-      "state NOT IN ('succeeded','failed','cancelled','unchanged','skipped') ORDER BY id");
+  restore_usage();
+  const auto open = tables.jobs(std::string(kOpenJob) + " ORDER BY id");
   for (const JobRow& job : open) {
     if (!attempt_alive(job.id)) continue;
-    if (job.kind != "gateway")
-      node.queue.adopt(job.id, {.cpu_milli = static_cast<std::uint64_t>(job.cpu_milli),
-                                .memory_bytes = static_cast<std::uint64_t>(job.memory_bytes)});
-    if (job.cancel) node.supervisor.stop(last_attempt(job.id)->id, api::Outcome::cancelled);
+    const auto run = tables.run(job.run);
+    if (job.kind != "gateway" && run)
+      adopt_placement(*run, job, *last_attempt(job.id));
+    if (!job.cancel && job.preempt.empty()) continue;
+    node.supervisor.stop(last_attempt(job.id)->id,
+                         job.cancel ? api::Outcome::cancelled : api::Outcome::preempted);
   }
+  node.shared_cpus.follow(node.queue.state());
   for (JobRow job : open) {
-    if (attempt_alive(job.id) || job.kind == "replica" || job.kind == "gateway") continue;
+    if (attempt_alive(job.id) || job.kind == "gateway") continue;
+    if (job.kind == "replica") {  // among the jobs: behind those that it was before, it may never return
+      if (services->comes_back(job)) enqueue(job);
+      continue;
+    }
+    if (job.tasks > 0 && job.state == "running") continue;  // its tasks have the attempts
     if (job.state == "finishing" || (job.state == "running" && last_attempt(job.id))) {
       finish(job.id);
-    } else if (job.state == "running" || job.state == "queued") {
-      enqueue(job);
+    } else if (job.state == "running" || job.in_queue()) {
+      enqueue(job, job.state == "preempted" ? "preempted" : "queued");
     }
   }
   services->resume();

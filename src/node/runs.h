@@ -26,7 +26,6 @@ class Routes;
 
 class Runs {
  public:
-  static std::vector<std::string> schema();
   explicit Runs(Node& node);
   ~Runs();
 
@@ -37,6 +36,7 @@ class Runs {
   void on_running(AttemptId attempt);
   void on_exit(AttemptId attempt, const api::ExitRecord& record, bool reboot);
   void on_granted(JobId job);
+  void on_preempt(JobId victim, JobId beneficiary);
 
   // Once, after the supervisor has recovered: what was preparing is prepared again, what waited
   // queues again, services and gateways that no longer run are started.
@@ -45,13 +45,17 @@ class Runs {
   // RUN[/STEP[/ATTEMPT]]: parts left out mean the last failed, else the newest. Others' runs:
   // not_found.
   Result<AttemptId> resolve_attempt(const Caller& caller, const std::string& target);
-  // True where the target's job has no living attempt but may get one: `again` then runs once it has
-  // one, or once the job has ended without; forgotten when the caller drops it.
+  // True where the target's job has no living attempt but may get one: `again` then runs once it
+  // has one, or once the job has ended without; forgotten when the caller drops it.
   using Again = std::shared_ptr<std::function<void()>>;
   bool await_attempt(const Caller& caller, const std::string& target, const Again& again);
   bool visible(const Caller& caller, JobId job);
+  Json who(JobId job) const;  // {"target": "17/train", "user": "anna"}; null: no such job
   // Stops every job and service of every run; `done` when no attempt is left.
   void stop_all(std::function<void()> done);
+
+  // While it lives nothing that is stored is collected. busy: a collection is at it.
+  Result<std::shared_ptr<void>> hold_collection();
 
   struct Counts {
     int running = 0;

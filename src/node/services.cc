@@ -8,7 +8,6 @@
 #include "base/clock.h"
 #include "base/files.h"
 #include "base/text.h"
-#include "node/staleness.h"
 #include "trace/records.h"
 
 namespace loam::node {
@@ -19,124 +18,7 @@ constexpr std::int64_t kPauseLastMs = 30'000;
 constexpr std::int64_t kLivedMs = 60'000;  // after this the pauses begin anew
 constexpr int kReplicaFoldersKept = 10;    // of a replica that dies again and again
 
-// What a replica is made of: where it is the same, the running one is kept.
-Json replica_key(const spec::Service& service, const spec::Project& project, const JobRow& job,
-                 const ModelVersion& model, const std::string& code) {
-  Json vars = Json::object();
-  for (const auto& [name, value] : project.vars) vars.set(name, value);
-  return Json::object({{"model", model.name},
-                       {"tree", model.tree},
-                       {"version", model.version},
-                       {"handler", service.handler_file + ":" + service.handler_function},
-                       {"env", job.env},
-                       {"code", code},
-                       {"vars", std::move(vars)},
-                       {"cpu_milli", job.cpu_milli},
-                       {"memory_bytes", job.memory_bytes},
-                       {"network", service.network == spec::Network::none ? "none" : "host"}});
-}
-
 }  // namespace
-
-// The run's replicas take over: those that are the same as running ones adopt them, the others
-// queue; what is left of the earlier run retires once the new ones are ready.
-void Services::begin(RunRow& run) {
-  Endpoint& endpoint = open_endpoint(run);
-  std::string error;
-  if (!assign(endpoint, run, error)) {
-    for (JobRow job : runs_.tables.jobs_of(run.id))
-      if (job.kind == "replica" && job.state == "blocked") runs_.end_job(job, "failed", error);
-    if (endpoint.replicas.empty() && endpoint.gateway == 0) endpoints_.erase(endpoint.id);
-    return runs_.set_run_state(run, "failed", error);
-  }
-  if (auto made = make_folders_of(endpoint, run); !made)
-    return give_up(endpoint, made.error().text);
-  write_plan(endpoint);
-  ensure_gateway(endpoint, run);
-  check_ready(endpoint);
-}
-
-bool Services::assign(Endpoint& endpoint, RunRow& run, std::string& error) {
-  const ProjectPtr project = runs_.project_of(run);
-  if (!project) {
-    error = run.file + ": can no longer be read; submit it again";
-    return false;
-  }
-  std::map<std::string, ModelVersion> versions;
-  for (const spec::Service& service : project->services) {
-    const std::optional<std::int64_t> wanted =
-        service.version ? std::optional<std::int64_t>(*service.version) : std::nullopt;
-    const auto version = runs_.models.find(run.uid, {service.model, wanted});
-    if (!version) {
-      error =
-          "services." + service.name + ": there is no " +
-          (wanted ? "version " + std::to_string(*wanted) + " of model '" : "version of model '") +
-          service.model + "' yet; train it (loam train) or import one (loam models import)";
-      return false;
-    }
-    versions[service.name] = *version;
-  }
-  const auto snapshot = Digest::parse(run.snapshot);
-  const auto listing =
-      snapshot ? runs_.node.store.listing(*snapshot) : std::vector<store::ListingEntry>{};
-  const std::string code =
-      listing ? store::Store::listing_digest(code_entries(*listing, {}, run.file)).hex()
-              : run.snapshot;
-  // The earlier run has served its time.
-  const RunId before = endpoint.run;
-  endpoint.run = run.id;
-  endpoint.ready.clear();
-  std::vector<JobRow> fresh;
-  std::set<JobId> adopted;
-  for (JobRow job : runs_.tables.jobs_of(run.id)) {
-    const spec::Service* service =
-        job.kind == "replica" && job.state == "blocked" ? runs_.service_of(run, job) : nullptr;
-    if (service == nullptr) continue;
-    const ModelVersion& version = versions[service->name];
-    job.key = replica_key(*service, *project, job, version, code);
-    job.model = version.name;
-    job.version = version.version;
-    job.tree = version.tree;
-    job.endpoint = endpoint.id;
-    const auto same =
-        std::find_if(endpoint.replicas.begin(), endpoint.replicas.end(), [&](const auto& replica) {
-          const auto row = runs_.tables.job(replica.first);
-          return row && !adopted.contains(row->id) && !replica.second.retiring &&
-                 row->service == job.service && row->run != run.id && row->key == job.key &&
-                 !row->cancel && !row->ended();
-        });
-    if (same == endpoint.replicas.end() || run.options["force"].as_bool()) {
-      fresh.push_back(std::move(job));
-      continue;
-    }
-    adopted.insert(same->first);
-    JobRow kept = *runs_.tables.job(same->first);
-    kept.run = run.id;
-    kept.name = job.name;
-    runs_.tables.save(kept);
-    runs_.tables.remember_record(run.id, kept.record);
-    runs_.secrets.forget_job(job.id);
-    runs_.node.db.write("DELETE FROM jobs WHERE id=?", {job.id});
-  }
-  for (auto& [id, replica] : endpoint.replicas)
-    if (const auto row = runs_.tables.job(id); row && row->run != run.id) replica.retiring = true;
-  if (auto earlier = runs_.tables.run(before); earlier && before != run.id) {
-    for (const JobRow& job : runs_.tables.jobs_of(before))
-      if (job.kind == "replica" && job.waits())
-        runs_.cancel_job(job, "replaced by run " + std::to_string(run.id));
-    if (earlier->state == "serving" || earlier->state == "running") {
-      runs_.note(before, "replaced by run " + std::to_string(run.id));
-      runs_.set_run_state(*earlier, "succeeded");
-    }
-  }
-  save(endpoint);
-  for (JobRow& job : fresh) {
-    endpoint.replicas[job.id] = Replica{.service = job.service};
-    service_event(endpoint, job.service, "starting");
-    runs_.enqueue(job);
-  }
-  return true;
-}
 
 void Services::ensure_gateway(Endpoint& endpoint, const RunRow& run) {
   const auto project = runs_.project_of(run);
@@ -269,93 +151,30 @@ void Services::write_plan(Endpoint& endpoint) {
   if (!written) runs_.note(endpoint.run, "the endpoint's plan: " + written.error().text);
 }
 
-int Services::ready_replicas(const Endpoint& endpoint, const std::string& service) const {
+// The folders of the replicas that answer.
+std::set<std::string> Services::ready_replicas(const Endpoint& endpoint,
+                                               const std::string& service) const {
+  std::set<std::string> folders;
   for (const Json& model : endpoint.status["models"].as_array())
     if (model["name"].as_string() == service)
-      return static_cast<int>(model["ready_replicas"].as_int());
-  return 0;
-}
-
-// New replicas serve beside the old ones until the gateway counts them all; then the old ones go.
-void Services::check_ready(Endpoint& endpoint) {
-  auto run = runs_.tables.run(endpoint.run);
-  const ProjectPtr project = run ? runs_.project_of(*run) : nullptr;
-  if (!project || !endpoint.active) return;
-  std::set<std::string> known;
-  bool all = !endpoint.status["listening"].as_string().empty();
-  for (const spec::Service& service : project->services) {
-    known.insert(service.name);
-    int fresh = 0, fresh_running = 0, old_running = 0;
-    for (const auto& [id, replica] : endpoint.replicas) {
-      if (replica.service != service.name) continue;
-      fresh += replica.retiring ? 0 : 1;
-      fresh_running += !replica.retiring && replica.running ? 1 : 0;
-      old_running += replica.retiring && replica.running ? 1 : 0;
-    }
-    const int ready = ready_replicas(endpoint, service.name);
-    std::string error;
-    for (const Json& model : endpoint.status["models"].as_array())
-      if (model["name"].as_string() == service.name) error = model["error"].as_string();
-    const bool serves = fresh > 0 && fresh_running == fresh && ready >= fresh + old_running;
-    // Old and new that do not agree (another signature) cannot serve together: the new ones win.
-    if (serves || (!error.empty() && fresh_running == fresh))
-      drop_retiring(endpoint, service.name, "replaced by run " + std::to_string(run->id));
-    if (serves && endpoint.ready.insert(service.name).second)
-      service_event(endpoint, service.name, "ready");
-    if (!serves && !error.empty() && endpoint.told[service.name] != error)
-      service_event(endpoint, service.name, "starting", error);
-    endpoint.told[service.name] = error;
-    all = all && serves;
-  }
-  std::set<std::string> removed;
-  for (const auto& [id, replica] : endpoint.replicas)
-    if (replica.retiring && !known.contains(replica.service)) removed.insert(replica.service);
-  if (all || !removed.empty())
-    for (const std::string& service : removed)
-      drop_retiring(endpoint, service, "no longer in the project");
-  if (all) announce(endpoint, *run);
-}
-
-void Services::announce(Endpoint& endpoint, RunRow& run) {
-  if (run.state != "running") return;
-  Json models{Json::Array{}};
-  for (const Json& model : endpoint.status["models"].as_array())
-    models.push(printable(model["name"].as_string()));
-  run.endpoint = printable(endpoint.status["listening"].as_string());
-  runs_.events.add(run.id, "endpoint",
-                   Json::object({{"listening", run.endpoint}, {"models", std::move(models)}}));
-  runs_.set_run_state(run, "serving");
-}
-
-// First out of the plan, so that the gateway sends nothing more, then told to stop.
-void Services::drop_retiring(Endpoint& endpoint, const std::string& service,
-                             const std::string& why) {
-  std::vector<JobId> gone;
-  for (auto& [id, replica] : endpoint.replicas) {
-    if (!replica.retiring || replica.service != service) continue;
-    gone.push_back(id);
-    replica.running = false;
-  }
-  if (gone.empty()) return;
-  write_plan(endpoint);
-  for (const JobId id : gone) {
-    if (const auto job = runs_.tables.job(id)) runs_.cancel_job(*job, why);
-    if (const auto job = runs_.tables.job(id); !job || job->ended()) endpoint.replicas.erase(id);
-  }
+      for (const std::string& folder : model["ready"].as_strings()) folders.insert(folder);
+  return folders;
 }
 
 void Services::service_event(const Endpoint& endpoint, const std::string& service,
                              const std::string& state, const std::string& error) {
   Json data = Json::object({{"service", service}, {"state", state}});
-  int replicas = 0;
+  const std::set<std::string> answering = ready_replicas(endpoint, service);
+  int replicas = 0, ready = 0;
   for (const auto& [id, replica] : endpoint.replicas) {
     if (replica.service != service || replica.retiring) continue;
     ++replicas;
+    ready += answering.contains(replica.folder) ? 1 : 0;
     if (const auto job = runs_.tables.job(id))
       data.set("model_version", job->model + "@" + std::to_string(job->version));
   }
   data.set("replicas", replicas);
-  data.set("ready", std::min(ready_replicas(endpoint, service), replicas));  // old ones beside them
+  data.set("ready", ready);
   if (!error.empty()) data.set("error", printable(error));
   runs_.events.add(endpoint.run, "service", data);
 }
@@ -367,22 +186,26 @@ void Services::on_exit(JobRow job, const AttemptView& attempt, const api::ExitRe
   Endpoint* endpoint = of_job(job);
   if (endpoint == nullptr) return runs_.end_job(job, "cancelled", "");
   const bool is_gateway = job.kind == "gateway";
-  bool retiring = false;
   if (const auto found = endpoint->replicas.find(job.id);
       !is_gateway && found != endpoint->replicas.end()) {
-    retiring = found->second.retiring;
     found->second.running = false;
     if (!found->second.folder.empty())
       (void)remove_tree(folder_of(*endpoint) + "/replicas/" + found->second.folder);
     if (runs_.resumed) write_plan(*endpoint);
   }
-  if (job.cancel || retiring || !endpoint->active) {
+  if (job.cancel || !endpoint->active) {
     endpoint->replicas.erase(job.id);
     pauses_.erase(job.id);
     runs_.end_job(job, "cancelled", "", Json::object({{"why", job.why}}));
     if (!runs_.resumed || !endpoint->active) return;
-    if (const auto run = runs_.tables.run(endpoint->run); run && is_gateway)
-      ensure_gateway(*endpoint, *run);
+    const auto run = runs_.tables.run(endpoint->run);
+    if (run && is_gateway) ensure_gateway(*endpoint, *run);
+    const bool one_left = std::any_of(endpoint->replicas.begin(), endpoint->replicas.end(),
+                                      [](const auto& replica) { return !replica.second.retiring; });
+    if (run && !is_gateway && !one_left) {  // cancelled by name: nothing is to serve
+      runs_.cancel_run(*run, job.why);
+      return;
+    }
     return check_ready(*endpoint);
   }
   const auto attempts = runs_.node.supervisor.attempts_of(job.id);
@@ -413,9 +236,12 @@ void Services::restart_later(JobRow& job, std::int64_t lived_ms, const std::stri
   job.error = printable(why);
   job.why = "starts again: " + printable(why);
   runs_.tables.save(job);
-  endpoint->ready.erase(job.service);
-  const std::string what = job.kind == "gateway" ? "gateway" : job.service;
-  service_event(*endpoint, what, "restarting", why);
+  if (const auto found = endpoint->replicas.find(job.id);
+      found == endpoint->replicas.end() || !found->second.retiring) {
+    endpoint->ready.erase(job.service);
+    const std::string what = job.kind == "gateway" ? "gateway" : job.service;
+    service_event(*endpoint, what, "restarting", why);
+  }
   if (!runs_.resumed) return;  // resume() starts it
   pause.timer = runs_.node.loop.after(std::chrono::milliseconds(pause.wait_ms),
                                       [this, id = job.id] { runs_.start_attempt(id); });

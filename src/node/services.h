@@ -5,6 +5,9 @@
 //   gateway ─▶ status.json (foreign bytes, inotify) ─▶ ready ─▶ the old replicas leave the plan and
 //   stop ─▶ run "serving"
 //
+// services.cc: a replica's life; rollout.cc: how a run takes an earlier one's place; endpoints.cc:
+// rows, folders, the gateway's word.
+//
 // A replica or gateway that dies is started again after a pause that doubles from 100 ms to 30 s
 // and begins anew once one has lived for a minute. It is never given up; the run's events say what
 // happens.
@@ -25,10 +28,11 @@ namespace loam::node {
 
 class Services {
  public:
-  static std::vector<std::string> schema();
   explicit Services(Runs::Impl& runs);
   ~Services();
 
+  // Before resume(): a replica that is to be in the queue again.
+  bool comes_back(const JobRow& job);
   void resume();
   // The run's steps are done: its replicas replace those of the project's earlier run.
   void begin(RunRow& run);
@@ -37,12 +41,17 @@ class Services {
   void start_failed(JobRow job, const std::string& error);
   void on_running(const JobRow& job, const AttemptView& attempt);
   void on_exit(JobRow job, const AttemptView& attempt, const api::ExitRecord& record, bool reboot);
-  void left(RunId run);  // the run was cancelled: an endpoint of its own goes with it
+  // The run was cancelled: its endpoint is the earlier run's again, or goes with it.
+  void left(RunId run, const std::string& why);
+  // Asked before a replica is cancelled. True: it was handed over to the run that has adopted it.
+  bool spared(const JobRow& job);
 
   // By folder or name; the jobs that were told to stop.
   std::vector<JobRow> down(const Caller& caller, const std::string& folder,
                            const std::string& name);
   std::vector<std::string> request_logs(const Caller& caller) const;
+  bool serves_alike(const RunRow& run, const spec::Project& project, JobRow job,
+                    const ModelVersion& version, const std::string& code);
   bool serves(std::uint32_t uid, const std::string& model, std::int64_t version);
 
  private:
@@ -64,6 +73,7 @@ class Services {
     bool listened = false;  // once, since the gateway was last started for a new address
     bool moving = false;    // its gateway ends for another address: what it still says is old
     std::map<JobId, Replica> replicas;
+    std::map<JobId, JobId> adopted;  // an earlier run's replica → our job that stands in for it
     Fd inotify;
     Loop::Watch watch;
     Json status;
@@ -82,19 +92,38 @@ class Services {
   Result<void> make_folders_of(Endpoint& endpoint, const RunRow& run);
   Result<void> watch_status(Endpoint& endpoint);
   void status_changed(std::int64_t endpoint);
-  bool assign(Endpoint& endpoint, RunRow& run, std::string& error);
   void ensure_gateway(Endpoint& endpoint, const RunRow& run);
   void write_plan(Endpoint& endpoint);
-  void check_ready(Endpoint& endpoint);
-  void announce(Endpoint& endpoint, RunRow& run);
-  void drop_retiring(Endpoint& endpoint, const std::string& service, const std::string& why);
   void service_event(const Endpoint& endpoint, const std::string& service, const std::string& state,
                      const std::string& error = {});
   void restart_later(JobRow& job, std::int64_t lived_ms, const std::string& why);
   void replica_record(Endpoint& endpoint, const JobRow& job, const AttemptView& attempt);
   void give_up(Endpoint& endpoint, const std::string& error);
   void close(Endpoint& endpoint, const std::string& why);
-  int ready_replicas(const Endpoint& endpoint, const std::string& service) const;
+  std::set<std::string> ready_replicas(const Endpoint& endpoint, const std::string& service) const;
+
+  // rollout.cc
+  RunId later_run(const RunRow& run);
+  void step_aside(RunRow& run, RunId later);
+  std::map<std::string, ModelVersion> find_versions(const RunRow& run, std::string& error);
+  void take_place(Endpoint& endpoint, RunRow& run,
+                  const std::map<std::string, ModelVersion>& versions);
+  std::vector<JobRow> adopt_same(Endpoint& endpoint, const RunRow& run,
+                                 const std::map<std::string, ModelVersion>& versions);
+  std::vector<JobRow> stand_ins(const Endpoint& endpoint);
+  JobId living_equal(const Endpoint& endpoint, const JobRow& job);
+  void mark_retiring(Endpoint& endpoint);
+  void drop_unready(Endpoint& endpoint);
+  void make_room(Endpoint& endpoint);
+  void check_ready(Endpoint& endpoint);
+  bool check_service(Endpoint& endpoint, const std::string& service);
+  void announce(Endpoint& endpoint, RunRow& run);
+  bool hand_over(Endpoint& endpoint, JobId living);
+  void end_replaced(const Endpoint& endpoint, const std::string& why);
+  void end_if_replaced(RunId id, const std::string& why);
+  void drop_retiring(Endpoint& endpoint, const std::string& service, const std::string& why);
+  void drop(Endpoint& endpoint, const JobRow& job, const std::string& why);
+  bool give_back(Endpoint& endpoint, const std::string& why);
 
   Runs::Impl& runs_;
   std::map<std::int64_t, std::unique_ptr<Endpoint>> endpoints_;

@@ -9,6 +9,7 @@
 
 #include "api/attempt.h"
 #include "base/log.h"
+#include "base/packet.h"
 
 namespace loam::node {
 namespace {
@@ -34,21 +35,8 @@ ShimChannel::~ShimChannel() = default;
 
 Result<void> ShimChannel::send(const Json& message, int descriptor) {
   const std::string text = message.dump();
-  iovec part{const_cast<char*>(text.data()), text.size()};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  if (descriptor >= 0) {
-    header.msg_control = control;
-    header.msg_controllen = sizeof control;
-    cmsghdr* rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(rights), &descriptor, sizeof descriptor);
-  }
-  if (::sendmsg(socket_.get(), &header, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+  const std::span<const int> descriptors(&descriptor, descriptor >= 0 ? 1 : 0);
+  if (send_packet(socket_.get(), text, descriptors, MSG_DONTWAIT) < 0)
     return fail_errno("telling the shim");
   return {};
 }

@@ -15,4 +15,6 @@ namespace loam::node {
 // user's alone.
 Result<Fd> listen_at(const Paths& paths, const Identity& identity);
 
+bool node_listens(const Paths& paths);
+
 }  // namespace loam::node

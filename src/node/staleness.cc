@@ -18,7 +18,8 @@ Json strings(const std::map<std::string, std::string>& values) {
 
 // Parts whose members are named one by one.
 bool is_named_part(const std::string& part) {
-  return part == "params" || part == "vars" || part == "data" || part == "upstream";
+  return part == "params" || part == "vars" || part == "data" || part == "upstream" ||
+         part == "sweep";
 }
 
 void compare_members(const std::string& part, const Json& before, const Json& now,
@@ -40,7 +41,7 @@ Json step_key(const spec::Project& project, const spec::Step& step, const StepIn
   Json output;
   if (step.output)
     output = Json::object({{"model", step.output->model}, {"path", step.output->path}});
-  return Json::object({{"command", Json::array_of(step.run.argv)},
+  Json key = Json::object({{"command", Json::array_of(step.run.argv)},
                        {"params", step.params.is_null() ? Json::object() : step.params},
                        {"vars", strings(project.vars)},
                        {"mounts", std::move(mounts)},
@@ -49,6 +50,17 @@ Json step_key(const spec::Project& project, const spec::Step& step, const StepIn
                        {"snapshot", inputs.snapshot},
                        {"upstream", strings(inputs.upstream)},
                        {"output", std::move(output)}});
+  if (!step.sweep.empty()) {
+    Json sweep = Json::object();
+    for (const spec::Swept& swept : step.sweep) {
+      Json values = Json::array();
+      for (const Json& value : swept.values) values.push(value);
+      sweep.set(swept.name, std::move(values));
+    }
+    key.set("sweep", std::move(sweep));
+  }
+  if (step.ranks > 0) key.set("ranks", step.ranks);  // the program sees WORLD_SIZE
+  return key;
 }
 
 std::vector<std::string> changes(const Json& before, const Json& now) {

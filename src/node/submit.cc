@@ -17,48 +17,17 @@
 #include "base/crash_point.h"
 #include "base/files.h"
 #include "base/text.h"
+#include "node/job_request.h"
 #include "node/runs_impl.h"
+#include "node/submission.h"
+#include "node/submission_checks.h"
 
 namespace loam::node {
 
-struct Submission {
-  RunRow run;
-  std::optional<spec::Project> project;
-  Json secrets;
-  Json proxy;
-  std::vector<std::string> models;
-  ResponderPtr responder;
-  std::shared_ptr<store::Store::Pin> pin;  // what is put is not collected before a row names it
-  bool empty_snapshot = false;
-  Result<store::TreeInfo> snapshot = store::TreeInfo{};
-  Result<std::vector<store::ListingEntry>> listing = std::vector<store::ListingEntry>{};
-  std::set<std::string> matched;
-};
-
 namespace {
 
-constexpr std::size_t kPathBytesMax = 4096;
-constexpr std::size_t kArgumentsMax = 10'000;
 constexpr std::uint64_t kSnapshotBytesMax = 8ull << 30;
 constexpr const char* kHomeOfRoot = "/";
-
-Json problems_json(const std::vector<spec::Problem>& problems) {
-  Json list{Json::Array{}};
-  for (const spec::Problem& problem : problems)
-    list.push(Json::object({{"line", problem.place.line},
-                            {"column", problem.place.column},
-                            {"key", printable(problem.key)},
-                            {"message", printable(problem.message)}}));
-  return list;
-}
-
-void refuse(const ResponderPtr& responder, const std::string& file,
-            const std::vector<spec::Problem>& problems) {
-  responder->reply(
-      422, Json::object({{"error", Json::object({{"code", "invalid"},
-                                                 {"text", spec::format_problems(file, problems)}})},
-                         {"problems", problems_json(problems)}}));
-}
 
 // "My Models" → "my-models"; commands have no loam.yaml that names the project.
 std::string name_from_folder(const std::string& folder) {
@@ -77,81 +46,17 @@ Json ids_json(const std::vector<std::uint32_t>& ids) {
   return list;
 }
 
-Result<void> check_folder(const std::string& folder) {
-  if (!folder.starts_with('/') || folder.size() > kPathBytesMax ||
-      folder.find('\0') != std::string::npos)
-    return fail(ErrorCode::invalid,
-                "project: expected an absolute path, found '" + printable(folder) + "'");
-  return {};
-}
-
-Result<void> check_command(const Json& command) {
-  const auto argv = command["argv"].as_strings();
-  if (argv.empty() || argv.size() != command["argv"].size())
-    return fail(ErrorCode::invalid, "command.argv: expected a list of strings, the program first");
-  if (argv.size() > kArgumentsMax)
-    return fail(ErrorCode::too_large, "command.argv: over 10,000 arguments");
-  for (const std::string& argument : argv)
-    if (argument.find('\0') != std::string::npos)
-      return fail(ErrorCode::invalid, "command.argv: holds a zero byte");
-  for (const char* key : {"cpu_milli", "memory_bytes", "time_ms"})
-    if (command[key].as_int() < 0)
-      return fail(ErrorCode::invalid, std::string("command.") + key + ": below zero");
-  for (const auto& [name, value] : command["environment"].as_object())
-    if (name.empty() || name.find('=') != std::string::npos ||
-        name.find('\0') != std::string::npos || value.as_string().find('\0') != std::string::npos)
-      return fail(ErrorCode::invalid, "command.environment: '" + printable(name) +
-                                          "' is no variable that a process can have");
-  return {};
-}
-
-// What this machine can never do is said at once, at its place in the file.
-void check_fits(const Queue& queue, const Identity& identity, const spec::Env& env,
-                const spec::Resources& resources, const std::string& name,
-                std::vector<spec::Problem>& problems) {
-  if (resources.gpus > 0)
-    problems.push_back({resources.place, name + ".resources.gpus",
-                        "this machine has no GPUs that Loam can hand out"});
-  const std::string refusal = queue.refusal({resources.cpu_milli, resources.memory_bytes});
-  if (!refusal.empty()) problems.push_back({resources.place, name + ".resources", refusal});
-  if (identity.single_id && (env.base != "host" || !env.pip.empty()))
-    problems.push_back(
-        {env.place, name + ".env",
-         "this node has no subordinate ids, so only base: host can be used; an administrator can "
-         "add them "
-         "with: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER"});
-}
-
-bool wants_steps(const std::string& verb) { return verb == "up" || verb == "train"; }
-bool wants_services(const std::string& verb) { return verb == "up" || verb == "serve"; }
-
-std::vector<spec::Problem> find_misfits(const Node& node, const std::string& verb,
-                                        const spec::Project& project) {
-  std::vector<spec::Problem> problems;
-  const Identity& identity = node.context.identity;
-  if (wants_steps(verb))
-    for (const spec::Step& step : project.steps)
-      check_fits(node.queue, identity, step.env, step.resources, step.name, problems);
-  if (wants_services(verb))
-    for (const spec::Service& service : project.services)
-      check_fits(node.queue, identity, service.env, service.resources, service.name, problems);
-  if (verb == "train" && project.steps.empty())
-    problems.push_back({{}, "steps", "this project has no steps to train"});
-  if (verb == "serve" && project.services.empty())
-    problems.push_back({{}, "services", "this project has no services"});
-  const auto later = [](const auto& a, const auto& b) {
-    return std::pair(a.place.line, a.place.column) < std::pair(b.place.line, b.place.column);
-  };
-  std::stable_sort(problems.begin(), problems.end(), later);
-  return problems;
-}
-
 // On a worker.
-void take_snapshot(store::Store& store, Submission& submission, const std::string& empty_folder) {
+void take_snapshot(UserHelpers& helpers, store::Store& store, Submission& submission,
+                   const std::string& empty_folder) {
   const UserIds reader = reader_of(submission.run);
-  Json patterns{Json::Array{}};
-  if (submission.project)
+  Json patterns{Json::Array{}}, skipped{Json::Array{}};
+  if (submission.project) {
     for (const spec::DataSource& source : submission.project->data) patterns.push(source.files);
+    // Left by a script that ran outside Loam; jobs see their own.
+    for (const spec::Step& step : submission.project->steps)
+      if (step.checkpoint) skipped.push(step.checkpoint->path);
+  }
   const store::TreeOptions options{.owner_root = true, .size_bytes_max = kSnapshotBytesMax};
   if (submission.empty_snapshot) {
     auto folder = make_folders(empty_folder, 0755);
@@ -159,8 +64,8 @@ void take_snapshot(store::Store& store, Submission& submission, const std::strin
     submission.snapshot = fd ? store.put_tree(fd->get(), options) : tl::unexpected(fd.error());
   } else {
     auto streamed =
-        stream_from_user(reader, {"__walk", submission.run.folder},
-                         Json::object({{"data", patterns}}).dump(), [&](int fd) -> Result<void> {
+        helpers.stream(reader, {"__walk", submission.run.folder},
+                         Json::object({{"data", patterns}, {"skip", skipped}}).dump(), [&](int fd) -> Result<void> {
                            submission.snapshot = store.put_tree_from_snapshot(fd, options);
                            if (!submission.snapshot)
                              return tl::unexpected(submission.snapshot.error());
@@ -171,7 +76,7 @@ void take_snapshot(store::Store& store, Submission& submission, const std::strin
   if (!submission.snapshot) return;
   submission.listing = store.listing(submission.snapshot->digest);
   if (patterns.size() == 0) return;
-  auto answer = call_as_user(reader, {"__match", submission.run.folder},
+  auto answer = helpers.call(reader, {"__match", submission.run.folder},
                              Json::object({{"patterns", patterns}}).dump());
   const auto document = answer ? Json::parse(*answer) : Result<Json>(Json());
   if (document)
@@ -191,6 +96,8 @@ JobRow job_for(const RunRow& run, const std::string& kind, const std::string& na
   return job;
 }
 
+}  // namespace
+
 std::vector<JobRow> jobs_for(const RunRow& run, const std::optional<spec::Project>& project) {
   std::vector<JobRow> jobs;
   if (run.verb == "run" || run.verb == "shell") {
@@ -203,11 +110,14 @@ std::vector<JobRow> jobs_for(const RunRow& run, const std::optional<spec::Projec
     jobs.push_back(job_for(
         run, kind, kind, cpu_milli != 0 ? cpu_milli : std::int64_t{defaults.cpu_milli},
         memory_bytes != 0 ? memory_bytes : static_cast<std::int64_t>(defaults.memory_bytes)));
+    if (auto asked = checked_request(command)) jobs.back().request = std::move(*asked);
   }
   if (project && wants_steps(run.verb))
-    for (const spec::Step& step : project->steps)
+    for (const spec::Step& step : project->steps) {
       jobs.push_back(job_for(run, "step", step.name, step.resources.cpu_milli,
                              static_cast<std::int64_t>(step.resources.memory_bytes)));
+      jobs.back().request = request_json(step.resources, step.ranks);
+    }
   if (project && wants_services(run.verb))
     for (const spec::Service& service : project->services)
       for (int i = 1; i <= service.replicas; ++i) {
@@ -216,8 +126,47 @@ std::vector<JobRow> jobs_for(const RunRow& run, const std::optional<spec::Projec
                                service.resources.cpu_milli,
                                static_cast<std::int64_t>(service.resources.memory_bytes)));
         jobs.back().service = service.name;
+        jobs.back().request = request_json(service.resources);
       }
   return jobs;
+}
+
+namespace {
+
+// Verb, folder, file and hold: what every submission says.
+Result<void> read_what(const Json& body, const Caller& caller, Submission& submission) {
+  RunRow& run = submission.run;
+  run.verb = body["verb"].as_string();
+  run.folder = body["project"].as_string();
+  while (run.folder.size() > 1 && run.folder.back() == '/') run.folder.pop_back();
+  run.file = body["file"].is_string() ? body["file"].as_string() : "loam.yaml";
+  run.text = body["text"].as_string();
+  run.created_ms = wall_ms();
+  run.options = Json::object({{"force", body["force"].as_bool()}});
+  if (run.verb != "up" && run.verb != "train" && run.verb != "serve" && run.verb != "run")
+    return fail(ErrorCode::invalid, "verb: expected up, train, serve or run");
+  if (body["hold"].as_bool()) {
+    if (run.verb == "serve") return fail(ErrorCode::invalid, "hold: services are not held");
+    submission.held = user_name(caller.uid);
+  }
+  LOAM_CHECK(check_folder(run.folder));
+  if (run.verb != "run" && run.text.empty())
+    return fail(ErrorCode::invalid, "text: the content of loam.yaml is missing");
+  return {};
+}
+
+Result<void> read_command(const Node& node, const Json& command, const Submitter& submitter,
+                          RunRow& run) {
+  LOAM_CHECK(check_command(command));
+  const Json asked = LOAM_TRY(checked_request(command));
+  const std::string refusal = refusal_of(
+      node, submitter,
+      {.cpu_milli = static_cast<std::uint64_t>(command["cpu_milli"].as_int(1000)),
+       .memory_bytes = static_cast<std::uint64_t>(command["memory_bytes"].as_int())},
+      asked);
+  if (!refusal.empty()) return fail(ErrorCode::invalid, refusal);
+  run.options.set("command", command);
+  return {};
 }
 
 }  // namespace
@@ -225,6 +174,10 @@ std::vector<JobRow> jobs_for(const RunRow& run, const std::optional<spec::Projec
 // Whose ids read the folder and whose ids the jobs have (sandbox.md, "Identity").
 Result<void> Runs::Impl::fill_identity(const Caller& caller, RunRow& run) {
   const Identity& identity = node.context.identity;
+  // What root submits reads and mounts with root's rights: less than all is no scope of it.
+  if (caller.uid == 0 && caller.scope != Scope::admin && !identity.rootless)
+    return fail(ErrorCode::denied, "root's jobs read and mount whatever is on this machine: a token of root needs "
+                                      "the scope admin to submit; make one of an ordinary user instead");
   run.uid = run.reader_uid = run.job_uid = caller.uid;
   run.gid = run.reader_gid = run.job_gid = caller.gid;
   run.groups = run.job_groups = ids_json(caller.groups);
@@ -249,41 +202,40 @@ Result<void> Runs::Impl::fill_identity(const Caller& caller, RunRow& run) {
   return {};
 }
 
-void Runs::Impl::submit(const Request& request, ResponderPtr responder) {
+void Runs::Impl::submit(const Request& request, ResponderPtr responder, Intent intent) {
   const Json& body = request.body;
   auto submission = std::make_shared<Submission>();
+  submission->intent = intent;
   submission->responder = responder;
   RunRow& run = submission->run;
-  run.verb = body["verb"].as_string();
-  run.folder = body["project"].as_string();
-  while (run.folder.size() > 1 && run.folder.back() == '/') run.folder.pop_back();
-  run.file = body["file"].is_string() ? body["file"].as_string() : "loam.yaml";
-  run.text = body["text"].as_string();
-  run.created_ms = wall_ms();
-  run.options = Json::object({{"force", body["force"].as_bool()}});
-  if (run.verb != "up" && run.verb != "train" && run.verb != "serve" && run.verb != "run")
-    return responder->reply_error({ErrorCode::invalid, "verb: expected up, train, serve or run"});
-  if (auto checked = check_folder(run.folder); !checked)
-    return responder->reply_error(checked.error());
-  if (run.verb != "run" && run.text.empty())
-    return responder->reply_error(
-        {ErrorCode::invalid, "text: the content of loam.yaml is missing"});
-  if (run.verb == "run") {
-    const Json& command = body["command"];
-    if (auto checked = check_command(command); !checked)
-      return responder->reply_error(checked.error());
-    const std::string refusal =
-        node.queue.refusal({static_cast<std::uint64_t>(command["cpu_milli"].as_int(1000)),
-                            static_cast<std::uint64_t>(command["memory_bytes"].as_int())});
-    if (!refusal.empty()) return responder->reply_error({ErrorCode::invalid, refusal});
-    run.options.set("command", command);
-  }
+  if (auto read = read_what(body, request.caller, *submission); !read)
+    return responder->reply_error(read.error());
+  std::optional<spec::Project> project;
   if (!run.text.empty()) {
     auto read = spec::read_project(run.text, nullptr);
     if (!read.project) return refuse(responder, run.file, read.problems);
-    if (auto misfits = find_misfits(node, run.verb, *read.project); !misfits.empty())
+    project = std::move(read.project);
+  }
+  const std::string& named = body["account"].as_string();
+  const bool of_file = named.empty() && project && !project->account.empty();
+  const auto submitter =
+      submitter_of(node, request.caller, of_file ? project->account : named);
+  if (!submitter && of_file)
+    return refuse(responder, run.file,
+                  {{project->account_place, "account", submitter.error().text}});
+  if (!submitter) return responder->reply_error(submitter.error());
+  run.account = submitter->account;
+  auto priority = checked_priority(body, *submitter);
+  if (!priority) return responder->reply_error(priority.error());
+  if (*priority) run.options.set("priority", **priority);
+  if (run.verb == "run") {
+    if (auto read = read_command(node, body["command"], *submitter, run); !read)
+      return responder->reply_error(read.error());
+  }
+  if (project) {
+    if (auto misfits = find_misfits(node, *submitter, run.verb, *project); !misfits.empty())
       return refuse(responder, run.file, misfits);
-    submission->project = std::move(read.project);
+    submission->project = std::move(project);
     run.project = submission->project->name;
     run.endpoint = submission->project->endpoint;
   } else {
@@ -305,14 +257,18 @@ void Runs::Impl::submit(const Request& request, ResponderPtr responder) {
   submission->empty_snapshot =
       run.text.empty() && (run.folder == kHomeOfRoot || run.folder == run.home);
   submission->pin = node.store.pin();
-  node.loop.offload(
+  node.loop.offload_for(
+      run.reader_uid,
       [this, submission] {
-        take_snapshot(node.store, *submission, node.context.paths.builds + "/empty-project");
+        take_snapshot(node.helpers, node.store, *submission,
+                      node.context.paths.builds + "/empty-project");
       },
       [this, submission] { snapshot_taken(submission); });
 }
 
 void Runs::Impl::snapshot_taken(const std::shared_ptr<Submission>& submission) {
+  if (closing)
+    return submission->responder->reply_error({ErrorCode::unavailable, "the node is stopping"});
   if (!submission->snapshot)
     return submission->responder->reply_error(
         {submission->snapshot.error().code, "snapshot of " + printable(submission->run.folder) +
@@ -330,6 +286,7 @@ void Runs::Impl::snapshot_taken(const std::shared_ptr<Submission>& submission) {
     if (!read.project) return refuse(submission->responder, run.file, read.problems);
     submission->project = std::move(read.project);
   }
+  if (submission->intent == Intent::forecast) return forecast(submission);
   LOAM_CRASH_POINT("node.submission_stored");
   if (auto recorded = record_submission(*submission); !recorded)
     return submission->responder->reply_error(recorded.error());
@@ -356,10 +313,15 @@ Result<void> Runs::Impl::record_submission(Submission& submission) {
       tables.remove_run(run.id);
       return in_context("secrets", kept.error());
     }
+  } else {
+    secrets.forget_run(run.id);  // of a submission with this number that a crash kept from being one
   }
   if (submission.project)
     projects[run.id] = std::make_shared<const spec::Project>(*submission.project);
-  for (JobRow& job : jobs_for(run, submission.project)) tables.insert(job);
+  for (JobRow& job : jobs_for(run, submission.project)) {
+    if (job.kind != "replica") job.held = submission.held;
+    tables.insert(job);
+  }
   events.add(run.id, "run", Json::object({{"state", run.state}}));
   if (submission.empty_snapshot)
     note(run.id, "this folder is not taken as a project: /project is empty");
@@ -379,16 +341,19 @@ void Runs::Impl::tell_what_was_lost(const RunRow& run) {
 
 // A terminal in an ended attempt's environment and files: a run of its own over the same snapshot.
 void Runs::Impl::submit_shell(const Request& request, ResponderPtr responder) {
+  if (closing) return responder->reply_error({ErrorCode::unavailable, "the node is stopping"});
   Target target;
   auto attempt = find_attempt(request.caller, request.body["target"].as_string(), &target);
   if (!attempt) return responder->reply_error(attempt.error());
-  if (attempt->state != "ended")
-    return responder->reply_error(
-        {ErrorCode::unavailable,
-         target_text(*target.job) + " still runs; its files can be opened once it has ended"});
   if (target.job->kind == "gateway")
     return responder->reply_error({ErrorCode::invalid, "the gateway has no files of its own"});
+  if (attempt->state != "ended")  // its own sandbox is there to join
+    return responder->reply(
+        200, Json::object({{"live", target_text(*target.job) + "/" + std::to_string(attempt->number)}}));
   RunRow run = target.run;
+  // He may have left the account since.
+  const auto submitter = submitter_of(node, request.caller, run.account);
+  if (!submitter) return responder->reply_error(submitter.error());
   run.id = 0;
   run.verb = "shell";
   run.state = "preparing";
@@ -399,7 +364,7 @@ void Runs::Impl::submit_shell(const Request& request, ResponderPtr responder) {
       {{"argv",
         request.body["argv"].size() > 0
             ? request.body["argv"]
-            : Json::array({"sh", "-c", "command -v bash >/dev/null && exec bash; exec sh"})},
+            : default_shell()},
        {"terminal", request.body["terminal"].as_bool(true)},
        {"standard_input", true},
        {"cpu_milli", 1000},

@@ -1,10 +1,10 @@
 #include "node/supervisor.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstring>
 #include <utility>
 
 #include "base/clock.h"
@@ -18,17 +18,6 @@ namespace {
 
 constexpr std::int64_t kDyingShimLimitMs = 30'000;
 
-// What a shim may see of our environment: how to find libraries and its own switches, nothing of
-// the user's.
-std::vector<std::string> shim_environment_of_ours() {
-  std::vector<std::string> chosen;
-  for (char** variable = environ; *variable != nullptr; ++variable)
-    for (const char* prefix :
-         {"PATH=", "LOAM_", "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "TSAN_OPTIONS="})
-      if (std::strncmp(*variable, prefix, std::strlen(prefix)) == 0) chosen.emplace_back(*variable);
-  return chosen;
-}
-
 AttemptView view_of(const Row& row) {
   AttemptView view;
   view.id = row.integer(0);
@@ -39,31 +28,16 @@ AttemptView view_of(const Row& row) {
   view.started_ms = row.integer(5);
   view.ended_ms = row.integer(6);
   if (auto record = api::exit_record_from(row.json(7))) view.exit = std::move(*record);
+  view.boot = row.text(8);
+  view.placement = row.json(9);
   return view;
 }
 
 constexpr std::string_view kViewColumns =
-    "SELECT id, job, number, state, created_ms, started_ms, ended_ms, exit FROM attempts ";
+    "SELECT id, job, number, state, created_ms, started_ms, ended_ms, exit, boot, placement "
+    "FROM attempts ";
 
 }  // namespace
-
-std::vector<std::string> Supervisor::schema() {
-  return {
-      "CREATE TABLE IF NOT EXISTS attempts ("
-      " id INTEGER PRIMARY KEY AUTOINCREMENT,"
-      " job INTEGER NOT NULL,"
-      " number INTEGER NOT NULL,"  // 1, 2, … of its job
-      " state TEXT NOT NULL,"      // starting, running, ended
-      " boot TEXT NOT NULL,"       // boot id of its start
-      " cgroup TEXT NOT NULL,"     // the parents of its group, as they were at its start
-      " created_ms INTEGER NOT NULL,"
-      " started_ms INTEGER,"
-      " ended_ms INTEGER,"
-      " exit TEXT,"  // the exit record: written once
-      " UNIQUE (job, number))",
-      "CREATE INDEX IF NOT EXISTS attempts_open ON attempts (state) WHERE state <> 'ended'",
-  };
-}
 
 Supervisor::Supervisor(Loop& loop, Database& database, const NodeContext& context, Events events,
                        std::string shim)
@@ -71,9 +45,9 @@ Supervisor::Supervisor(Loop& loop, Database& database, const NodeContext& contex
                      .db = database,
                      .context = context,
                      .events = std::move(events),
-                     .shim = shim.empty() ? program_folder() + "/loam-shim" : std::move(shim),
+                     .shims = ForkServer({shim.empty() ? program_folder() + "/loam-shim" : std::move(shim), "--serve"},
+                                         environment_of_helpers()),
                      .boot = boot_id(),
-                     .shim_environment = shim_environment_of_ours(),
                      .open = {}}) {}
 
 // The shims live on. Channels and watches hold their attempts: they go first.
@@ -83,6 +57,8 @@ Supervisor::~Supervisor() {
     attempt->pid_watch.reset();
   }
 }
+
+void Supervisor::stop_helper() { impl_->shims.stop(); }
 
 void Supervisor::Impl::connected(const OpenAttemptPtr& attempt, Fd socket) {
   attempt->channel = std::make_unique<ShimChannel>(
@@ -98,16 +74,15 @@ void Supervisor::Impl::connected(const OpenAttemptPtr& attempt, Fd socket) {
   if (attempt->stop_reason)
     tell(Json::object({{"type", "stop"}, {"outcome", api::outcome_name(*attempt->stop_reason)}}));
   if (attempt->kill_asked) tell(Json::object({{"type", "kill"}}));
-  for (const Fd& stream : attempt->attach_waiting)
-    tell(Json::object({{"type", "attach"}}), stream.get());
-  attempt->attach_waiting.clear();
+  for (const auto& [message, stream] : attempt->streams_waiting) tell(message, stream.get());
+  attempt->streams_waiting.clear();
 }
 
 void Supervisor::Impl::packet(const OpenAttemptPtr& attempt, const Json& message) {
   if (attempt->ended) return;
   const std::string& type = message["type"].as_string();
   if (type == "running") {
-    if (attempt->started_ms != 0) return;  // said again to a new node
+    if (attempt->started_ms != 0) return decided(*attempt);  // said again to a new node
     attempt->started_ms = message["started_ms"].as_int(wall_ms());
     db.write(
         "UPDATE attempts SET state = 'running', started_ms = ? WHERE id = ? AND state = 'starting'",
@@ -123,6 +98,7 @@ void Supervisor::Impl::packet(const OpenAttemptPtr& attempt, const Json& message
   } else {
     log_warning("attempt " + std::to_string(attempt->id) + ": unknown packet from its shim");
   }
+  decided(*attempt);
 }
 
 // The file is the record; the packet stands in for it where the disk took no file.
@@ -148,7 +124,7 @@ void Supervisor::Impl::finish(const OpenAttemptPtr& attempt, const api::ExitReco
   db.after_commit([this, attempt, outcome = record.outcome] {
     LOAM_CRASH_POINT("node.exit_committed");
     attempt->lock.reset();
-    attempt->attach_waiting.clear();
+    attempt->streams_waiting.clear();
     if (attempt->channel) {
       if (auto sent = attempt->channel->send(Json::object({{"type", "committed"}})); !sent)
         log_warning("attempt " + std::to_string(attempt->id) + ": " + sent.error().text);
@@ -162,6 +138,7 @@ void Supervisor::Impl::finish(const OpenAttemptPtr& attempt, const api::ExitReco
     }
     clean_up(attempt);
   });
+  decided(*attempt);
 }
 
 void Supervisor::Impl::clean_up(const OpenAttemptPtr& attempt) {
@@ -250,8 +227,11 @@ api::ExitRecord Supervisor::Impl::record_of(const OpenAttempt& attempt, api::Out
 
 void Supervisor::stop(AttemptId id, api::Outcome reason) {
   const auto found = impl_->open.find(id);
-  if (found == impl_->open.end() || found->second->ended || found->second->stop_reason) return;
+  if (found == impl_->open.end() || found->second->ended) return;
   OpenAttempt& attempt = *found->second;
+  const bool overrides = attempt.stop_reason == api::Outcome::preempted &&
+                         reason == api::Outcome::cancelled;
+  if (attempt.stop_reason && !overrides) return;
   attempt.stop_reason = reason;
   if (!attempt.channel) return;  // launch() or connected() sees it
   const auto sent = attempt.channel->send(
@@ -281,15 +261,19 @@ void Supervisor::signal(AttemptId id, int number) {
 }
 
 Result<void> Supervisor::attach(AttemptId id, Fd stream) {
+  return hand_over(id, Json::object({{"type", "attach"}}), std::move(stream));
+}
+
+Result<void> Supervisor::hand_over(AttemptId id, Json packet, Fd stream) {
   const auto found = impl_->open.find(id);
   if (found == impl_->open.end() || found->second->ended)
     return fail(ErrorCode::unavailable, "the attempt has ended; its output is in the log");
   OpenAttempt& attempt = *found->second;
   if (attempt.channel)
-    return attempt.channel->send(Json::object({{"type", "attach"}}), stream.get());
-  if (attempt.attach_waiting.size() >= kAttachWaitingMax)
+    return attempt.channel->send(packet, stream.get());
+  if (attempt.streams_waiting.size() >= kStreamsWaitingMax)
     return fail(ErrorCode::busy, "too many clients wait for this attempt to start");
-  attempt.attach_waiting.push_back(std::move(stream));
+  attempt.streams_waiting.emplace_back(std::move(packet), std::move(stream));
   return {};
 }
 

@@ -29,9 +29,11 @@ struct AttemptView {
   AttemptId id = 0;
   JobId job = 0;
   int number = 0;     // 1, 2, … of its job
+  std::string boot;   // boot id of its start
   std::string state;  // starting, running, ended
   std::int64_t created_ms = 0, started_ms = 0, ended_ms = 0;
   api::ExitRecord exit;  // where ended
+  Json placement;        // as start() was given it
 };
 
 class Supervisor {
@@ -42,7 +44,6 @@ class Supervisor {
     // its boot.
     std::function<void(AttemptId, const api::ExitRecord&, bool reboot)> on_exit;
   };
-  static std::vector<std::string> schema();
   // `shim`: the program; "" : loam-shim beside our own.
   Supervisor(Loop& loop, Database& database, const NodeContext& context, Events events,
              std::string shim = "");
@@ -53,17 +54,26 @@ class Supervisor {
   // known.
   void recover(std::function<void()> done);
 
+  // At the node's end: the helper that forks shims goes, the shims live on.
+  void stop_helper();
+
   // Fills in attempt, folder and cgroup of the plan. Asynchronous; failures come as
   // on_exit(failed_to_start). `prepare_folder` runs on a worker once the attempt's folder exists
   // (project upper, channel folder, …).
+  // `placement`: what the attempt holds, committed with it and handed back by find().
   AttemptId start(JobId job, api::AttemptPlan plan, const sandbox::CgroupLimits& limits,
-                  std::function<Result<void>(const std::string& folder)> prepare_folder = {});
+                  std::function<Result<void>(const std::string& folder)> prepare_folder = {},
+                  const Json& placement = {});
   // Of an attempt that has ended, these do nothing. Before its shim is there, stop and kill keep it
   // from starting, signal is dropped, attach waits for the shim.
-  void stop(AttemptId attempt, api::Outcome reason);  // TERM, grace, KILL; idempotent
+  // TERM, grace, KILL; `preempted` as docs/formats/shim.md says. The first reason counts, but a
+  // cancellation overrides a preemption.
+  void stop(AttemptId attempt, api::Outcome reason);
   void kill(AttemptId attempt);
   void signal(AttemptId attempt, int number);
   Result<void> attach(AttemptId attempt, Fd stream);  // ended: unavailable
+  // A client's stream with another packet of api/attempt.h that takes one; as attach.
+  Result<void> hand_over(AttemptId attempt, Json packet, Fd stream);
 
   std::vector<AttemptView> attempts_of(JobId job) const;  // oldest first
   std::optional<AttemptView> find(AttemptId attempt) const;

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "base/fork_server.h"
 #include "node/attempt_fence.h"
 #include "node/shim_channel.h"
 #include "node/supervisor.h"
@@ -39,21 +40,22 @@ struct OpenAttempt {
   Loop::Watch pid_watch;
   std::optional<api::Outcome> stop_reason;
   bool kill_asked = false;
-  std::vector<Fd> attach_waiting;
+  std::vector<std::pair<Json, Fd>> streams_waiting;  // packets with a client's stream
+  std::function<void()> on_decided;  // while a restart waits to hear whether it runs or has ended
 };
 using OpenAttemptPtr = std::shared_ptr<OpenAttempt>;
 
-inline constexpr std::size_t kAttachWaitingMax = 8;
+inline constexpr std::size_t kStreamsWaitingMax = 8;
 
 struct Supervisor::Impl {
   Loop& loop;
   Database& db;
   NodeContext context;
   Events events;
-  std::string shim;
+  ForkServer shims;
   std::string boot;
-  std::vector<std::string> shim_environment;
   std::map<AttemptId, OpenAttemptPtr> open;
+  Loop::Timer recovery_patience;
   // Dies with the supervisor: what comes back from a worker later finds it gone.
   std::shared_ptr<bool> alive = std::make_shared<bool>(true);
 
@@ -88,6 +90,7 @@ struct Supervisor::Impl {
 
   // supervisor_recover.cc
   void recover(std::function<void()> done);
+  static void decided(OpenAttempt& attempt);
   void connect_again(const OpenAttemptPtr& attempt);
   void remove_leftovers();
 };

@@ -1,6 +1,8 @@
 // A node's first look at the attempts that its database holds open (recovery.md, "Order of a
 // restart").
+#include <chrono>
 #include <set>
+#include <utility>
 
 #include "base/files.h"
 #include "base/log.h"
@@ -10,6 +12,9 @@ namespace loam::node {
 namespace {
 
 constexpr std::int64_t kConnectLimitMs = 30'000;
+// For a shim whose lock is held to say that it runs, or to die: one that was killed a moment ago still
+// holds the lock, and who asks then would not hear what was lost. A stopped shim holds nobody longer.
+constexpr std::chrono::milliseconds kFirstWordLimit{2'000};
 constexpr std::int64_t kLeftoverLimitMs = 10'000;
 
 }  // namespace
@@ -17,13 +22,16 @@ constexpr std::int64_t kLeftoverLimitMs = 10'000;
 void Supervisor::recover(std::function<void()> done) { impl_->recover(std::move(done)); }
 
 void Supervisor::Impl::recover(std::function<void()> done) {
+  if (auto started = shims.start(); !started) log_error(started.error().text);  // each job will say so too
   const auto rows = db.query(
       "SELECT id, job, boot, cgroup, started_ms FROM attempts WHERE state <> 'ended' ORDER BY id",
       {});
-  // One for this function, one for each dead attempt; whoever is last calls done.
+  // One for this function, one for each attempt; whoever is last calls done.
   auto waiting = std::make_shared<std::size_t>(1);
-  const auto one_less = [waiting, done = std::move(done)] {
-    if (--*waiting == 0) done();
+  const auto one_less = [this, waiting, done = std::move(done)] {
+    if (--*waiting != 0) return;
+    recovery_patience.reset();
+    done();
   };
   for (const Row& row : rows) {
     auto attempt = std::make_shared<OpenAttempt>();
@@ -40,6 +48,8 @@ void Supervisor::Impl::recover(std::function<void()> done) {
     }
     auto lock = take_lock(attempt->folder, false);
     if (!lock && lock.error().code == ErrorCode::busy) {
+      ++*waiting;
+      attempt->on_decided = one_less;
       connect_again(attempt);
       continue;
     }
@@ -50,7 +60,15 @@ void Supervisor::Impl::recover(std::function<void()> done) {
     resolve_dead(attempt, one_less);
   }
   remove_leftovers();
+  recovery_patience = loop.after(kFirstWordLimit, [this] {
+    const auto attempts = open;
+    for (const auto& [id, attempt] : attempts) decided(*attempt);
+  });
   one_less();
+}
+
+void Supervisor::Impl::decided(OpenAttempt& attempt) {
+  if (const auto tell = std::exchange(attempt.on_decided, nullptr)) tell();
 }
 
 // A shim lives: found by its socket, which it may be about to make.

@@ -37,7 +37,7 @@ struct Ended {
 class NodeLife {
  public:
   NodeLife(const NodeContext& context, const std::string& shim) {
-    auto opened = Database::open(context.paths.database, Supervisor::schema());
+    auto opened = Database::open(context.paths.database, migrations());
     EXPECT_TRUE(opened) << opened.error().text;
     database = std::move(*opened);
     supervisor = std::make_unique<Supervisor>(
@@ -96,7 +96,7 @@ class SupervisorTest : public testing::Test {
   void TearDown() override {
     life_.reset();
     EXPECT_EQ(sandbox::list_cgroups(context_.cgroups), std::vector<std::string>{});
-    (void)sandbox::remove_cgroup({context_.cgroups.v2, context_.cgroups.v1});
+    sandbox::remove_cgroup_parents(context_.cgroups);
     EXPECT_TRUE(remove_tree(folder_));
   }
   NodeLife& life() {

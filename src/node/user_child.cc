@@ -1,17 +1,21 @@
 #include "node/user_child.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <charconv>
+
 #include "base/files.h"
 #include "base/json.h"
 #include "base/process.h"
+#include "base/text.h"
+#include "node/paths.h"
 
 namespace loam::node {
 namespace {
@@ -23,18 +27,6 @@ constexpr ErrorCode kCodes[] = {ErrorCode::invalid, ErrorCode::not_found,   Erro
                                 ErrorCode::denied,  ErrorCode::unavailable, ErrorCode::busy,
                                 ErrorCode::full,    ErrorCode::too_large,   ErrorCode::cancelled,
                                 ErrorCode::corrupt, ErrorCode::io};
-
-// System calls only: runs between fork and exec of a process with threads. PDEATHSIG last: a change
-// of ids clears it.
-int become(const UserIds& user) {
-  if (::geteuid() != user.uid || ::getegid() != user.gid) {
-    static_assert(sizeof(gid_t) == sizeof(std::uint32_t));
-    if (::syscall(SYS_setgroups, user.groups.size(), user.groups.data()) != 0) return 1;
-    if (::syscall(SYS_setresgid, user.gid, user.gid, user.gid) != 0) return 1;
-    if (::syscall(SYS_setresuid, user.uid, user.uid, user.uid) != 0) return 1;
-  }
-  return ::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 ? 1 : 0;
-}
 
 Result<Fd> memory_file(std::string_view content) {
   Fd fd(::memfd_create("loam", MFD_CLOEXEC));
@@ -58,6 +50,25 @@ Result<Pipe> output_stream() {
   return stream;
 }
 
+// Its output has ended, but its user can keep it from ending: stopped, or under a debugger.
+Result<int> wait_for_end(Child& child) {
+  pollfd ended{child.pidfd(), POLLIN, 0};
+  int ready = 0;
+  while ((ready = ::poll(&ended, 1, kIdleSecondsMax * 1000)) < 0 && errno == EINTR) {
+  }
+  if (ready == 0) (void)child.signal(SIGKILL);
+  return child.wait();
+}
+
+// Programs that a helper starts (tar) are the system's, whatever the node's own PATH says.
+std::vector<std::string> environment() {
+  std::vector<std::string> variables = environment_of_helpers();
+  std::erase_if(variables, [](const std::string& variable) { return variable.starts_with("PATH="); });
+  variables.push_back("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+  variables.push_back("LANG=C.UTF-8");
+  return variables;
+}
+
 Error error_of_child(const Fd& standard_error, int status, const std::string& name) {
   (void)::lseek(standard_error.get(), 0, SEEK_SET);
   const auto text = read_fd(standard_error.get(), kErrorBytesMax);
@@ -73,24 +84,18 @@ Error error_of_child(const Fd& standard_error, int status, const std::string& na
 
 }  // namespace
 
-Result<void> stream_from_user(const UserIds& user, const std::vector<std::string>& arguments,
-                              std::string_view input,
-                              const std::function<Result<void>(int output_fd)>& consume) {
+UserHelpers::UserHelpers() : server_({"/proc/self/exe", "__serve"}, environment()) {}
+
+Result<void> UserHelpers::stream(const UserIds& user, const std::vector<std::string>& arguments,
+                                 std::string_view input,
+                                 const std::function<Result<void>(int output_fd)>& consume) {
   const Fd standard_input = LOAM_TRY(memory_file(input));
   const Fd standard_error = LOAM_TRY(memory_file({}));
   Pipe output = LOAM_TRY(output_stream());
-  SpawnOptions options;
-  options.argv = {"/proc/self/exe"};
-  options.argv.insert(options.argv.end(), arguments.begin(), arguments.end());
-  options.environment = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                         "LANG=C.UTF-8"};
-  options.directory = "/";
-  options.standard_input = standard_input.get();
-  options.standard_output = output.write_end.get();
-  options.standard_error = standard_error.get();
-  options.own_group = true;
-  options.before_exec = [&user] { return become(user); };
-  Child child = LOAM_TRY(spawn(options));
+  std::vector<std::string> all = arguments;
+  all.push_back(ids_text(user));
+  Child child =
+      LOAM_TRY(server_.fork(all, {standard_input.get(), output.write_end.get(), standard_error.get()}));
   output.write_end.reset();
   auto consumed = consume(output.read_end.get());
   output.read_end.reset();  // a child that still writes gets SIGPIPE
@@ -102,7 +107,7 @@ Result<void> stream_from_user(const UserIds& user, const std::vector<std::string
     (void)child.wait();
     return consumed;
   }
-  const int status = LOAM_TRY(child.wait());
+  const int status = LOAM_TRY(wait_for_end(child));
   // Killed by SIGPIPE because we stopped reading: our own finding is the reason.
   const bool we_stopped = WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE && !consumed;
   if (status != 0 && !we_stopped)
@@ -110,14 +115,35 @@ Result<void> stream_from_user(const UserIds& user, const std::vector<std::string
   return consumed;
 }
 
-Result<std::string> call_as_user(const UserIds& user, const std::vector<std::string>& arguments,
-                                 std::string_view input) {
+Result<std::string> UserHelpers::call(const UserIds& user, const std::vector<std::string>& arguments,
+                                      std::string_view input) {
   std::string content;
-  LOAM_CHECK(stream_from_user(user, arguments, input, [&](int fd) -> Result<void> {
+  LOAM_CHECK(stream(user, arguments, input, [&](int fd) -> Result<void> {
     content = LOAM_TRY(read_fd(fd, kOutputBytesMax));
     return {};
   }));
   return content;
+}
+
+std::string ids_text(const UserIds& user) {
+  std::vector<std::string> groups;
+  for (const std::uint32_t group : user.groups) groups.push_back(std::to_string(group));
+  return std::to_string(user.uid) + ":" + std::to_string(user.gid) + ":" + join(groups, ",");
+}
+
+Result<UserIds> ids_from(std::string_view text) {
+  const auto number = [](const std::string& digits, std::uint32_t& value) {
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    return error == std::errc() && end == digits.data() + digits.size();
+  };
+  const auto parts = split(text, ':');
+  UserIds user;
+  bool good = parts.size() == 3 && number(parts[0], user.uid) && number(parts[1], user.gid);
+  if (good && !parts[2].empty())
+    for (const std::string& group : split(parts[2], ','))
+      good = number(group, user.groups.emplace_back()) && good;
+  if (!good) return fail(ErrorCode::invalid, "ids: expected UID:GID:GROUPS");
+  return user;
 }
 
 }  // namespace loam::node

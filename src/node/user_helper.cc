@@ -1,8 +1,10 @@
 #include "node/user_helper.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/openat2.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -13,8 +15,10 @@
 
 #include "base/fd.h"
 #include "base/files.h"
+#include "base/fork_server.h"
 #include "base/json.h"
 #include "base/text.h"
+#include "node/user_child.h"
 #include "spec/project.h"
 #include "store/snapshot.h"
 
@@ -112,26 +116,50 @@ Result<void> owner(const std::string& folder) {
   return write_full(STDOUT_FILENO, std::to_string(status.st_uid));
 }
 
-Result<void> run(std::string_view subcommand, int argc, char** argv) {
-  if (argc < 3) return fail(ErrorCode::invalid, "a folder is missing");
-  const std::string folder = argv[2];
+// PDEATHSIG last: a change of ids clears it.
+Result<void> become(const UserIds& user) {
+  if (::geteuid() != user.uid || ::getegid() != user.gid) {
+    static_assert(sizeof(gid_t) == sizeof(std::uint32_t));
+    if (::setgroups(user.groups.size(), user.groups.data()) != 0) return fail_errno("setgroups");
+    if (::setresgid(user.gid, user.gid, user.gid) != 0) return fail_errno("setresgid");
+    if (::setresuid(user.uid, user.uid, user.uid) != 0) return fail_errno("setresuid");
+  }
+  if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return fail_errno("PDEATHSIG");
+  return {};
+}
+
+Result<void> run(const std::vector<std::string>& arguments) {
+  const std::string& subcommand = arguments[0];
+  const std::string& folder = arguments[1];
   if (subcommand == "__walk") return walk(folder);
   if (subcommand == "__match") return match(folder);
   if (subcommand == "__fingerprint") return fingerprint(folder);
   if (subcommand == "__write-lock") return write_lock(folder);
   if (subcommand == "__owner") return owner(folder);
   if (subcommand == "__import") return import(folder);
-  if (subcommand == "__read" && argc >= 4) return read_one(folder, argv[3]);
+  if (subcommand == "__read" && arguments.size() >= 4) return read_one(folder, arguments[2]);
   return fail(ErrorCode::invalid, "unknown helper");
+}
+
+// Standard streams as the node gave them, then the user's ids, then the work.
+Result<void> serve(const ForkRequest& request) {
+  if (request.arguments.size() < 3 || request.descriptors.size() != 3)
+    return fail(ErrorCode::invalid, "a helper needs a folder, ids and three streams");
+  for (int stream = 0; stream < 3; ++stream)
+    if (::dup2(request.descriptors[static_cast<std::size_t>(stream)].get(), stream) < 0)
+      return fail_errno("dup2");
+  LOAM_CHECK(become(LOAM_TRY(ids_from(request.arguments.back()))));
+  return run(request.arguments);
 }
 
 }  // namespace
 
-bool is_user_helper(std::string_view subcommand) { return subcommand.starts_with("__"); }
+bool is_user_helper(std::string_view word) { return word == "__serve"; }
 
 int user_helper_main(int argc, char** argv) {
-  ::signal(SIGPIPE, SIG_DFL);  // a node that no longer reads ends the walk
-  auto done = run(argc > 1 ? argv[1] : "", argc, argv);
+  auto request = serve_forks(argc, argv);
+  auto done = request && *request ? serve(**request) : Result<void>();
+  if (!request) done = tl::unexpected(request.error());
   if (done) return 0;
   const Json error = Json::object(
       {{"code", error_code_name(done.error().code)}, {"text", printable(done.error().text)}});

@@ -20,6 +20,7 @@
 #include <cerrno>
 
 #include "base/files.h"
+#include "sandbox/init.h"
 #include "sandbox/mount.h"
 #include "sandbox/root.h"
 #include "sandbox/user_namespace.h"
@@ -243,6 +244,10 @@ Result<void> mount_own_proc() {
     int status = 0;
     const pid_t ended = ::waitpid(-1, &status, 0);
     if (ended < 0 && errno != EINTR) ::_exit(127);
+    if (ended > 0 && WIFSTOPPED(status)) {
+      let_go_on(ended, status);
+      continue;
+    }
     if (ended == command)
       ::_exit(WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
   }

@@ -125,6 +125,14 @@ TEST_F(BuildTest, NoNewPrivilegesAndNoDescriptors) {
   EXPECT_EQ(ran.output, "NoNewPrivs:\t1\n0\n1\n2\n3\n");  // 3: ls reading the folder
 }
 
+TEST_F(BuildTest, AProcessThatAsksToBeTracedGoesOn) {
+  const Ran ran = run_step({}, "exec /usr/bin/python3 -c 'import ctypes, os\n"
+                               "ctypes.CDLL(None).ptrace(0, 0, 0, 0)\n"
+                               "os.execv(\"/bin/sh\", [\"sh\", \"-c\", \"echo executed; exit 7\"])'");
+  EXPECT_EQ(ran.output, "executed\n");
+  EXPECT_TRUE(WIFEXITED(ran.status) && WEXITSTATUS(ran.status) == 7) << ran.status;
+}
+
 TEST_F(BuildTest, EndOfTheHandleTakesEveryProcess) {
   BuildCommand command;
   command.argv = {"/bin/sh", "-c", "setsid sleep 1000 & exec sleep 1000"};

@@ -14,6 +14,8 @@
 #include "base/clock.h"
 #include "base/files.h"
 #include "base/text.h"
+#include "sandbox/control_file.h"
+#include "sandbox/cpuset.h"
 
 namespace loam::sandbox {
 namespace {
@@ -27,13 +29,6 @@ void pause_ms(int milliseconds) {
   const timespec time{.tv_sec = milliseconds / 1000,
                       .tv_nsec = (milliseconds % 1000) * kMillisecond};
   ::nanosleep(&time, nullptr);
-}
-
-// Control files take one write(2) and must not be created by a typo.
-Result<void> write_control(const std::string& path, std::string_view value) {
-  const Fd fd = LOAM_TRY(open_file(path, O_WRONLY));
-  if (::write(fd.get(), value.data(), value.size()) < 0) return fail_errno("write " + path);
-  return {};
 }
 
 std::uint64_t number_in(std::string_view text) {
@@ -116,6 +111,12 @@ std::vector<std::string> folders_of(const CgroupPaths& paths) {
   return folders;
 }
 
+CgroupPaths roots_of(const CgroupParents& parents) {
+  CgroupPaths roots{parents.v2, parents.v1};
+  roots.v1.insert(roots.v1.end(), parents.v1_on_demand.begin(), parents.v1_on_demand.end());
+  return roots;
+}
+
 Result<std::vector<pid_t>> members(const std::string& folder) {
   auto text = read_file(folder + "/cgroup.procs");
   if (!text) {
@@ -154,19 +155,23 @@ Result<void> remove_group(const std::string& folder) {
 CgroupPaths cgroup_paths(const CgroupParents& parents, const std::string& name) {
   CgroupPaths paths;
   if (!parents.v2.empty()) paths.v2 = parents.v2 + "/" + name;
-  for (const auto& [controller, folder] : parents.v1)
-    paths.v1.emplace_back(controller, folder + "/" + name);
+  for (const auto* list : {&parents.v1, &parents.v1_on_demand})
+    for (const auto& [controller, folder] : *list)
+      paths.v1.emplace_back(controller, folder + "/" + name);
   return paths;
 }
 
 Result<CgroupPaths> create_cgroup(const CgroupParents& parents, const std::string& name,
                                   const CgroupLimits& limits) {
   LOAM_ASSERT(!name.empty() && name.find('/') == std::string::npos && name[0] != '.');
-  const CgroupPaths paths = cgroup_paths(parents, name);
+  CgroupPaths paths = cgroup_paths(parents, name);
+  std::erase_if(paths.v1, [&](const auto& entry) { return !is_wanted(entry.first, limits); });
+  if (!paths.v2.empty()) enable_on_demand(parents, limits);
   const auto create = [&]() -> Result<void> {
     for (const std::string& folder : folders_of(paths)) LOAM_CHECK(make_folder(folder));
     if (!paths.v2.empty() && parents.v2_limits) LOAM_CHECK(limit_v2(paths.v2, limits));
-    return limit_v1(paths, limits);
+    LOAM_CHECK(limit_v1(paths, limits));
+    return limit_on_demand(paths, limits);
   };
   if (auto created = create(); !created) {
     (void)remove_cgroup(paths);
@@ -201,8 +206,16 @@ Result<bool> cgroup_empty(const CgroupPaths& paths) {
   return true;
 }
 
+void lift_cpu_limit(const CgroupPaths& paths) {
+  if (const auto* folder = v1_folder(paths, "cpu"))
+    (void)write_control(*folder + "/cpu.cfs_quota_us", "-1");
+  if (!paths.v2.empty() && path_exists(paths.v2 + "/cpu.max"))
+    (void)write_control(paths.v2 + "/cpu.max", "max");
+}
+
 Result<void> kill_cgroup(const CgroupPaths& paths, std::int64_t limit_ms) {
   if (LOAM_TRY(cgroup_empty(paths))) return {};
+  lift_cpu_limit(paths);
   const std::int64_t until = steady_ns() + limit_ms * kMillisecond;
   for (;;) {
     const bool killed =
@@ -224,20 +237,26 @@ Result<void> remove_cgroup(const CgroupPaths& paths) {
 
 void remove_cgroup_parents(const CgroupParents& parents) {
   if (!list_cgroups(parents).empty()) return;
-  // A node that hands v2 limits down lives below its own parent, which then cannot go yet.
-  (void)remove_cgroup({parents.v2_limits ? "" : parents.v2, parents.v1});
+  leave_shared_cpus(parents);
+  // What is dying can be moved nowhere: remove_group() waits for it.
+  for (const auto& [controller, folder] : parents.v1_on_demand)
+    if (controller == "cpuset") (void)remove_group(folder + "/" + kSharedCpus);
+  CgroupPaths roots = roots_of(parents);
+  // A node that had to make room for limits lives below its own parent, which then cannot go yet.
+  if (!roots.v2.empty() && path_exists(roots.v2 + "/node")) roots.v2.clear();
+  (void)remove_cgroup(roots);
 }
 
 std::vector<std::string> list_cgroups(const CgroupParents& parents) {
   std::vector<std::string> names;
-  const CgroupPaths roots{parents.v2, parents.v1};
-  for (const std::string& folder : folders_of(roots)) {
+  for (const std::string& folder : folders_of(roots_of(parents))) {
     const auto entries = list_folder(folder);
     if (!entries) continue;
     for (const std::string& name : *entries) {
       struct stat status {};
       const std::string path = folder + "/" + name;
-      if (::lstat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode) && name != "node")
+      if (::lstat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode) && name != "node" &&
+          name != kSharedCpus)
         names.push_back(name);
     }
   }

@@ -20,7 +20,10 @@ namespace loam::sandbox {
 struct CgroupParents {
   std::string v2;          // ".../loam", "" where none is writable
   bool v2_limits = false;  // v2 has cpu, memory and pids controllers for us
-  std::vector<std::pair<std::string, std::string>> v1;  // memory, cpu, pids → ".../loam"
+  // memory, cpu, pids; devices too where there is no v2 → ".../loam"
+  std::vector<std::pair<std::string, std::string>> v1;
+  // cpuset and hugetlb hierarchies of their own: only attempts that ask have a group there.
+  std::vector<std::pair<std::string, std::string>> v1_on_demand;
 };
 Json to_json(const CgroupParents& parents);
 Result<CgroupParents> cgroup_parents_from(const Json& document);
@@ -32,10 +35,20 @@ CgroupParents find_cgroup_parents(const std::string& name);
 // At a node's end: the parents go where no group is left in them; the next start makes them again.
 void remove_cgroup_parents(const CgroupParents& parents);
 
+// Which CPUs, and which NUMA nodes' memory.
+struct CpuSet {
+  std::vector<std::uint32_t> cpus;  // empty: no restriction
+  std::vector<std::uint32_t> memory_nodes;
+  bool pinned = false;  // nobody else of this node uses them
+};
+
 struct CgroupLimits {
   std::uint64_t memory_bytes = 0;  // 0: none
   std::uint32_t cpu_milli = 0;
   std::uint32_t processes_max = 0;
+  CpuSet cpu_set;                     // of a pinned attempt, or what the pinned ones leave
+  std::uint64_t huge_page_bytes = 0;  // the size of one page; 0: hugetlb is not limited
+  std::uint64_t huge_bytes = 0;       // of such pages together
 };
 
 // One attempt's group: a folder of the same name under each parent.
@@ -55,17 +68,15 @@ struct MemoryReport {
 MemoryReport read_memory(const CgroupPaths& paths);
 std::uint64_t read_cpu_ns(const CgroupPaths& paths);
 
-// cgroup.kill where it exists, else freeze-kill-thaw until empty. busy: still populated at the
-// limit.
+// Before a kill: dying takes processor time, and hundreds of processes under a small quota would take
+// minutes of it.
+void lift_cpu_limit(const CgroupPaths& paths);
+// cgroup.kill where it exists, else freeze-kill-thaw until empty, without a limit of processor time. busy:
+// still populated at the limit.
 Result<void> kill_cgroup(const CgroupPaths& paths, std::int64_t limit_ms);
 Result<bool> cgroup_empty(const CgroupPaths& paths);
 Result<void> remove_cgroup(const CgroupPaths& paths);
 // Names of the groups below the parents: what a restarted node compares with its open attempts.
 std::vector<std::string> list_cgroups(const CgroupParents& parents);
-
-// The fence without a cgroup: true while any process has this pid-namespace inode.
-bool pid_namespace_populated(std::uint64_t inode);
-// Kills every process with this pid-namespace inode until none is left. busy at the limit.
-Result<void> kill_pid_namespace(std::uint64_t inode, std::int64_t limit_ms);
 
 }  // namespace loam::sandbox

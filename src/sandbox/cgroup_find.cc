@@ -10,6 +10,7 @@
 #include "base/files.h"
 #include "base/text.h"
 #include "sandbox/cgroup.h"
+#include "sandbox/control_file.h"
 
 namespace loam::sandbox {
 namespace {
@@ -17,7 +18,8 @@ namespace {
 struct Hierarchy {
   bool v2 = false;
   std::vector<std::string> controllers;  // v1
-  std::string folder;                    // this process's own group, as a path that we see
+  std::string mount;                     // its top, as a path that we see
+  std::string folder;                    // this process's own group, likewise
 };
 
 // mountinfo escapes blanks as \040 (proc_pid_mountinfo(5)).
@@ -64,7 +66,9 @@ std::optional<std::string> own_group(const std::string& cgroup_file, bool v2,
 std::vector<std::string> known_controllers(const std::string& super_options) {
   std::vector<std::string> found;
   for (const std::string& option : split(super_options, ','))
-    if (option == "memory" || option == "cpu" || option == "pids") found.push_back(option);
+    if (option == "memory" || option == "cpu" || option == "pids" || option == "devices" ||
+        option == "cpuset" || option == "hugetlb")
+      found.push_back(option);
   return found;
 }
 
@@ -84,7 +88,8 @@ std::vector<Hierarchy> hierarchies() {
     if (!one.v2 && one.controllers.empty()) continue;
     const auto group = own_group(*groups, one.v2, one.controllers);
     if (!group) continue;
-    one.folder = below_mount(*group, unescape(fields[3]), unescape(fields[4]));
+    one.mount = unescape(fields[4]);
+    one.folder = below_mount(*group, unescape(fields[3]), one.mount);
     list.push_back(std::move(one));
   }
   return list;
@@ -96,11 +101,6 @@ std::optional<std::string> make_parent(const std::string& folder, const std::str
   if (::mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) return std::nullopt;
   if (::access((path + "/cgroup.procs").c_str(), W_OK) != 0) return std::nullopt;
   return path;
-}
-
-Result<void> write_control(const std::string& path, std::string_view value) {
-  const Fd fd = LOAM_TRY(open_file(path, O_WRONLY));
-  return write_full(fd.get(), value);
 }
 
 bool enable_controllers(const std::string& folder) {
@@ -129,37 +129,91 @@ bool enable_v2_limits(const std::string& own, const std::string& parent) {
   return enable_controllers(parent);
 }
 
+using Pairs = std::vector<std::pair<std::string, std::string>>;
+
+bool has(const Pairs& list, const std::string& name) {
+  return std::any_of(list.begin(), list.end(),
+                     [&](const auto& known) { return known.first == name; });
+}
+
+// The folder goes too, unless it is that of a controller that is needed.
+void drop_devices(Pairs& v1) {
+  const auto devices = std::find_if(v1.begin(), v1.end(),
+                                    [](const auto& entry) { return entry.first == "devices"; });
+  if (devices == v1.end()) return;
+  const std::string folder = devices->second;
+  v1.erase(devices);
+  if (std::none_of(v1.begin(), v1.end(), [&](const auto& entry) { return entry.second == folder; }))
+    (void)::rmdir(folder.c_str());
+}
+
+Json pairs_to_json(const Pairs& pairs) {
+  Json list = Json::array();
+  for (const auto& [controller, folder] : pairs) list.push(Json::array({controller, folder}));
+  return list;
+}
+
+Result<Pairs> pairs_from(const Json& list) {
+  Pairs pairs;
+  for (const Json& item : list.as_array()) {
+    const auto pair = item.as_strings();
+    if (pair.size() != 2)
+      return fail(ErrorCode::corrupt, "cgroup parents: expected pairs of strings");
+    pairs.emplace_back(pair[0], pair[1]);
+  }
+  return pairs;
+}
+
+// The topmost group above our own that we may divide and that has the controllers: the hierarchy's
+// root for root's node, user@UID.service for a user's. Not our own, where that is a unit of
+// systemd's: attempts outlive the node, and systemd cannot start it again in a group that hands
+// controllers down (before its version 254, DelegateSubgroup=).
+std::optional<std::string> divisible_above(const Hierarchy& hierarchy) {
+  if (!starts_with_path(hierarchy.folder, hierarchy.mount)) return std::nullopt;
+  for (std::size_t end = hierarchy.mount.size(); end < hierarchy.folder.size();
+       end = std::min(hierarchy.folder.find('/', end + 1), hierarchy.folder.size())) {
+    const std::string candidate = hierarchy.folder.substr(0, end);
+    if (::access((candidate + "/cgroup.procs").c_str(), W_OK) == 0 && has_controllers(candidate) &&
+        enable_controllers(candidate))
+      return candidate;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Json to_json(const CgroupParents& parents) {
-  Json v1 = Json::array();
-  for (const auto& [controller, folder] : parents.v1) v1.push(Json::array({controller, folder}));
-  return Json::object(
-      {{"v2", parents.v2}, {"v2_limits", parents.v2_limits}, {"v1", std::move(v1)}});
+  return Json::object({{"v2", parents.v2},
+                       {"v2_limits", parents.v2_limits},
+                       {"v1", pairs_to_json(parents.v1)},
+                       {"v1_on_demand", pairs_to_json(parents.v1_on_demand)}});
 }
 
 Result<CgroupParents> cgroup_parents_from(const Json& document) {
   CgroupParents parents;
   parents.v2 = LOAM_TRY(document.string_at("v2"));
   parents.v2_limits = LOAM_TRY(document.bool_at("v2_limits"));
-  for (const Json& item : document["v1"].as_array()) {
-    const auto pair = item.as_strings();
-    if (pair.size() != 2)
-      return fail(ErrorCode::corrupt, "cgroup parents: v1: expected pairs of strings");
-    parents.v1.emplace_back(pair[0], pair[1]);
-  }
+  parents.v1 = LOAM_TRY(pairs_from(document["v1"]));
+  parents.v1_on_demand = LOAM_TRY(pairs_from(document["v1_on_demand"]));
   return parents;
 }
 
 CgroupParents find_cgroup_parents(const std::string& name) {
   CgroupParents parents;
   for (const Hierarchy& hierarchy : hierarchies()) {
-    const bool wanted =
-        hierarchy.v2 ? parents.v2.empty()
-                     : std::none_of(parents.v1.begin(), parents.v1.end(), [&](const auto& known) {
-                         return known.first == hierarchy.controllers.front();
-                       });
+    const bool wanted = hierarchy.v2
+                            ? parents.v2.empty()
+                            : !has(parents.v1, hierarchy.controllers.front()) &&
+                                  !has(parents.v1_on_demand, hierarchy.controllers.front());
     if (!wanted) continue;
+    if (const auto above = hierarchy.v2 ? divisible_above(hierarchy) : std::nullopt) {
+      const auto folder = make_parent(*above, name);
+      if (folder && enable_controllers(*folder)) {
+        parents.v2 = *folder;
+        parents.v2_limits = true;
+        continue;
+      }
+    }
     const auto folder = make_parent(hierarchy.folder, name);
     if (!folder) continue;
     if (hierarchy.v2) {
@@ -168,9 +222,14 @@ CgroupParents find_cgroup_parents(const std::string& name) {
       continue;
     }
     // A hierarchy with several controllers is one folder under each one's name.
+    const bool on_demand =
+        std::all_of(hierarchy.controllers.begin(), hierarchy.controllers.end(),
+                    [](const std::string& one) { return one == "cpuset" || one == "hugetlb"; });
     for (const std::string& controller : hierarchy.controllers)
-      parents.v1.emplace_back(controller, *folder);
+      (on_demand ? parents.v1_on_demand : parents.v1).emplace_back(controller, *folder);
   }
+  // The device program of v2 does more, and costs each attempt less, than another hierarchy.
+  if (!parents.v2.empty()) drop_devices(parents.v1);
   return parents;
 }
 

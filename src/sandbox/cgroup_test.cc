@@ -32,7 +32,8 @@ pid_t sleeper(const CgroupPaths& paths) {
 
 TEST_F(CgroupTest, LimitsAreWritten) {
   make_group({.memory_bytes = 64u << 20, .cpu_milli = 1500, .processes_max = 17});
-  for (const auto& [controller, folder] : cgroup_.v1) {
+  for (const auto& group : cgroup_.v1) {
+    const std::string &controller = group.first, &folder = group.second;
     const auto holds = [&](const char* name, const char* file, const char* value) {
       if (controller != name) return;
       EXPECT_EQ(read_file(folder + file).value(), value);
@@ -100,15 +101,33 @@ TEST_F(CgroupTest, PidNamespaceIsFencedWithoutACgroup) {
   const ControlPacket go{.kind = Control::go};
   ASSERT_EQ(::send(sandbox->control.get(), &go, sizeof go, 0), static_cast<ssize_t>(sizeof go));
   (void)read_fd(sandbox->report.get());
-  EXPECT_TRUE(pid_namespace_populated(sandbox->pid_namespace));
+  EXPECT_TRUE(populated(sandbox->pid_namespace));
   EXPECT_TRUE(kill_pid_namespace(sandbox->pid_namespace, 5'000).has_value());
-  EXPECT_FALSE(pid_namespace_populated(sandbox->pid_namespace));
+  EXPECT_FALSE(populated(sandbox->pid_namespace));
+}
+
+// The kernel gives the numbers of what is gone to others: a stranger with the same pid is none of ours.
+TEST_F(CgroupTest, AStrangerWithTheNamespacesPidIsLeftAlone) {
+  auto sandbox = start_sandbox(shell_spec("exec sleep 1000"));
+  ASSERT_TRUE(sandbox.has_value()) << sandbox.error().text;
+  const PidNamespace own = sandbox->pid_namespace;
+  ASSERT_TRUE(own.known());
+  EXPECT_EQ(pid_namespace_from(to_text(own)), own);
+  const PidNamespace before{.init = own.init, .started = own.started - 1};
+  EXPECT_FALSE(populated(before));
+  EXPECT_TRUE(kill_pid_namespace(before, 5'000).has_value());
+  EXPECT_TRUE(populated(own));
+  for (const char* text : {"", "7", "7 ", "x 7", "-7 7", "0 7", "7 7 7", "7  7", "99999999999 1"})
+    EXPECT_FALSE(pid_namespace_from(text).known()) << text;
 }
 
 TEST_F(CgroupTest, GuardsOfTheReferenceMachineAreAllPresent) {
   make_group({});
-  for (const Guard& guard : probe_guards(to_json(parents_)))
+  for (const Guard& guard : probe_guards(to_json(parents_))) {
     EXPECT_TRUE(guard.present) << guard.name << ": " << guard.finding;
+    // Part of the host's record, whose digest names the machine: nothing of this one start.
+    EXPECT_EQ(guard.finding.find("probe-"), std::string::npos) << guard.finding;
+  }
   const auto none = probe_guards(to_json(CgroupParents{}));
   for (const Guard& guard : none)
     if (guard.name == "memory" || guard.name == "devices") {

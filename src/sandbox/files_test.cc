@@ -1,5 +1,6 @@
 // What a job sees of files, and what it cannot reach through them.
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mount.h>
 
 #include "sandbox/sandbox_fixture.h"
@@ -199,6 +200,18 @@ TEST_F(FilesTest, GeneratedFilesAreThereAndReadOnly) {
   EXPECT_EQ(ran.output, "one\ntwo\n") << ran.report;
 }
 
+// The job's user does not own them, so that a write fails either way: the mount itself is asked.
+TEST_F(FilesTest, GeneratedFilesAreMountedReadOnly) {
+  Spec spec = shell_spec("grep ' /etc/hosts ' /proc/self/mountinfo | cut -d' ' -f6 | cut -d, -f1");
+  spec.files = {{"/etc/hosts", "127.0.0.1 localhost\n"}};
+  EXPECT_EQ(run(spec).output, "ro\n");
+}
+
+// A root that is only covered would be there for who finds a way below.
+TEST_F(FilesTest, TheHostsRootIsNotBelow) {
+  EXPECT_EQ(run(shell_spec("cut -d' ' -f5 /proc/self/mountinfo | grep -cx /")).output, "1\n");
+}
+
 TEST_F(FilesTest, HostFilesAreReadOnly) {
   const Ran ran = run(
       shell_spec("for d in / /etc /usr /var /home; do [ -w $d ] && echo $d; done; "
@@ -225,6 +238,62 @@ TEST_F(FilesTest, ErrorsSayWhatAndWhere) {
   EXPECT_NE(run(spec).report.find("mount at /etc/no/such"), std::string::npos) << run(spec).report;
   spec.binds = {{.from = "/no/such", .to = "/data"}};
   EXPECT_NE(run(spec).report.find("/no/such"), std::string::npos);
+}
+
+// systemd shares all mounts; a copy of a shared one is its peer. What a sandbox mounts below a bind, or
+// covers there, would be mounted and covered on the host, for good.
+TEST_F(FilesTest, NothingIsMountedOnTheHostWhereItsMountsAreShared) {
+  const std::string outer = make_folder("outer", kTestId), inner = make_folder("inner", kTestId);
+  make_folder("outer/sub", kTestId);
+  make_folder("outer/state", 0);
+  write("inner/kept", "x");
+  write("outer/state/secret", "x");
+  auto words = make_pipe();
+  ASSERT_TRUE(words.has_value());
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    std::string seen = "no shared mounts";
+    if (::unshare(CLONE_NEWNS) == 0 &&
+        ::mount(nullptr, "/", nullptr, MS_REC | MS_SHARED, nullptr) == 0) {
+      Spec spec = shell_spec("cat /data/sub/kept; ls -A /data/state; grep -c shared: /proc/self/mountinfo");
+      spec.masks = {outer + "/state"};
+      spec.binds = {{.from = outer, .to = "/data", .writable = true}, {.from = inner, .to = "/data/sub"}};
+      const std::string before = read_file("/proc/self/mountinfo").value();
+      seen = run(spec).output;
+      if (read_file("/proc/self/mountinfo").value() != before) seen += "mounted on the host";
+    }
+    (void)write_full(words->write_end.get(), seen);
+    ::_exit(0);
+  }
+  words->write_end.reset();
+  EXPECT_EQ(read_fd(words->read_end.get()).value(), "x0\n");
+  ASSERT_EQ(::waitpid(pid, nullptr, 0), pid);
+}
+
+// With the keeper's rights, that is: root's on a root node.
+TEST_F(FilesTest, NoPlaceIsMadeInWhatIsMounted) {
+  const std::string outer = make_folder("outer", 0), inner = make_folder("inner", kTestId);
+  make_folder("outer/there", 0);
+  Spec spec = shell_spec("ls /data /data/there");
+  const auto mount_inner_at = [&](const std::string& to) {
+    spec.binds = {{.from = outer, .to = "/data", .writable = true}, {.from = inner, .to = to}};
+    return run(spec);
+  };
+  write("inner/kept", "x");
+  EXPECT_EQ(mount_inner_at("/data/there").output, "/data:\nthere\n\n/data/there:\nkept\n");
+  for (const char* to : {"/data/made", "/data/made/deep"}) {
+    const Ran refused = mount_inner_at(to);
+    EXPECT_FALSE(refused.started());
+    EXPECT_NE(refused.report.find(std::string("mount at ") + to), std::string::npos) << refused.report;
+    EXPECT_NE(refused.report.find("make the place"), std::string::npos) << refused.report;
+  }
+  // Nor through a link of an environment's tree.
+  spec = tree_spec("true");
+  ASSERT_EQ(::symlink("../data", (folder_ + "/tree/opt/way").c_str()), 0);
+  spec.binds.push_back({.from = outer, .to = "/data", .writable = true});
+  spec.binds.push_back({.from = inner, .to = "/opt/way/made"});
+  EXPECT_FALSE(run(spec).started());
+  EXPECT_EQ(list_folder(outer).value(), std::vector<std::string>{"there"});
 }
 
 // A replica's channel lies in a folder of its user, who could put a link in its place.

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <functional>
 
@@ -61,6 +62,9 @@ Result<void> try_overlay(bool idmapped) {
   return try_in_child([idmapped]() -> Result<void> {
     Fd lower;
     if (idmapped) {
+      // Asked first: what the kernel says to the attempt names this one process.
+      if (!in_initial_user_namespace())
+        return fail(ErrorCode::unavailable, "a user's node may not map the ids of a mount");
       const auto swapped = swapped_with_root(65'533);
       const Fd user_namespace = LOAM_TRY(make_user_namespace(swapped, swapped));
       lower = LOAM_TRY(clone_tree(
@@ -94,8 +98,12 @@ struct Group {
 
 Guard controller_guard(const char* name, const Group& group, const char* v1_name,
                        const char* v2_file) {
-  for (const auto& [controller, folder] : group.paths.v1)
-    if (controller == v1_name)
+  // The parents, not the probe's own group: the finding goes into the host's record, which is the same
+  // from one start of a node to the next.
+  const bool limited = std::any_of(group.paths.v1.begin(), group.paths.v1.end(),
+                                   [&](const auto& found) { return found.first == v1_name; });
+  for (const auto& [controller, folder] : group.parents.v1)
+    if (limited && controller == v1_name)
       return guard(name, {}, "cgroup v1 " + controller + " below " + folder, "");
   const std::string file = group.paths.v2 + "/" + v2_file;
   if (!group.paths.v2.empty() && path_exists(file))
@@ -113,9 +121,9 @@ Guard kill_guard(const Group& group) {
 }
 
 Guard devices_guard(const Group& group) {
-  Result<void> tried = fail(ErrorCode::unavailable, "no writable cgroup v2");
-  if (!group.paths.v2.empty()) tried = restrict_devices(group.paths.v2);
-  return guard("devices", tried, "device program on cgroup v2", mend_for("devices"));
+  return guard("devices", restrict_devices(group.paths, {}),
+               group.paths.v2.empty() ? "cgroup v1 devices" : "device program on cgroup v2",
+               mend_for("devices"));
 }
 
 // A group as an attempt would get it, made and removed again.

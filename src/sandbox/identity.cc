@@ -17,6 +17,7 @@
 #include <cerrno>
 
 #include "base/files.h"
+#include "base/packet.h"
 #include "base/text.h"
 
 namespace loam::sandbox {
@@ -44,43 +45,19 @@ Result<void> clear_capabilities() {
 
 // One packet per path: an errno (0: the descriptor comes with it).
 bool send_descriptor(int socket_fd, int number, int fd) {
-  iovec part{&number, sizeof number};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  if (fd >= 0) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* const header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    ::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-  }
-  return ::sendmsg(socket_fd, &message, MSG_NOSIGNAL) == sizeof number;
+  const std::string_view bytes(reinterpret_cast<const char*>(&number), sizeof number);
+  return send_packet(socket_fd, bytes, std::span<const int>(&fd, fd >= 0 ? 1 : 0)) == sizeof number;
 }
 
 Result<Fd> receive_descriptor(int socket_fd, const std::string& path) {
   int number = EIO;
-  iovec part{&number, sizeof number};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  ssize_t got = 0;
-  while ((got = ::recvmsg(socket_fd, &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR) {
-  }
-  if (got != sizeof number) return fail(ErrorCode::io, path + ": the opener ended early");
+  ReceivedPacket packet =
+      receive_packet(socket_fd, std::span(reinterpret_cast<char*>(&number), sizeof number));
+  if (packet.size_bytes != sizeof number)
+    return fail(ErrorCode::io, path + ": the opener ended early");
   if (number != 0) return fail_errno(path, number);
-  const cmsghdr* const header = CMSG_FIRSTHDR(&message);
-  if (header == nullptr || header->cmsg_type != SCM_RIGHTS)
-    return fail(ErrorCode::io, path + ": no descriptor");
-  int fd = -1;
-  ::memcpy(&fd, CMSG_DATA(header), sizeof fd);
-  return Fd(fd);
+  if (packet.descriptors.size() != 1) return fail(ErrorCode::io, path + ": no descriptor");
+  return std::move(packet.descriptors.front());
 }
 
 int open_path(const UserPath& path) {

@@ -1,14 +1,12 @@
 #include "sandbox/init.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <linux/keyctl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -16,39 +14,26 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <charconv>
+#include <cstring>
+#include <optional>
+#include <utility>
+#include <vector>
 
 #include "base/files.h"
-#include "base/json.h"
+#include "base/packet.h"
+#include "base/process.h"
+#include "sandbox/cpuset.h"
 #include "sandbox/filter.h"
+#include "sandbox/join.h"
 #include "sandbox/root.h"
+#include "sandbox/signals.h"
+#include "sandbox/terminal.h"
+#include "sandbox/user_process.h"
 
 namespace loam::sandbox {
 namespace {
-
-// What whoever started the node may have had ignored (nohup, a shell's background, timeout): a job starts
-// as from a terminal. The raw call, since the C library keeps 32 and 33 to itself.
-void set_default_signals() {
-  struct {
-    void* handler = nullptr;
-    unsigned long flags = 0;
-    void* restorer = nullptr;
-    unsigned long mask = 0;
-  } action;  // the kernel's own layout (rt_sigaction(2)), SIG_DFL
-  for (const int number :
-       {SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM, SIGCHLD, SIGTTIN, SIGTTOU, 32, 33})
-    ::syscall(SYS_rt_sigaction, number, &action, nullptr, sizeof action.mask);
-}
-
-
-constexpr std::size_t kSecretsBytesMax = 1u << 20;
-constexpr const char* kDefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-[[noreturn]] void give_up(int report, const Error& error) {
-  (void)!::write(report, error.text.data(), error.text.size());
-  ::_exit(127);
-}
 
 // "0" is this thread; a pid, or cgroup.procs, takes the kernel 7 to 18 ms on an idle machine (41 µs
 // so).
@@ -61,6 +46,7 @@ Result<void> join_v1_groups(const std::vector<int>& tasks) {
 Result<void> isolate(const InitParts& parts) {
   const Spec& spec = parts.spec;
   LOAM_CHECK(join_v1_groups(parts.v1_tasks));
+  if (parts.bind_cpus) LOAM_CHECK(bind_this_thread(spec.cpu_set));
   LOAM_CHECK(mount_stage(spec, parts.sources));
   if (spec.own_network) LOAM_CHECK(bring_loopback_up());
   if (::sethostname(spec.hostname.data(), spec.hostname.size()) != 0)
@@ -83,117 +69,6 @@ Result<void> drop(const Spec& spec) {
   return load_filter({.refuse_set_id = refuse_set_id});
 }
 
-// Opened with the user's ids, so that the terminal is the user's.
-Result<Fd> open_terminal(int control) {
-  Fd master(::open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC));
-  if (!master) return fail_errno("open a terminal");
-  int unlock = 0;
-  if (::ioctl(master.get(), TIOCSPTLCK, &unlock) != 0) return fail_errno("unlock the terminal");
-  Fd slave(::ioctl(master.get(), TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC));
-  if (!slave) return fail_errno("open the terminal's other end");
-  InitPacket packet{.kind = 'm'};
-  iovec part{&packet, sizeof packet};
-  alignas(cmsghdr) char buffer[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = buffer;
-  message.msg_controllen = sizeof buffer;
-  cmsghdr* const header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int));
-  const int fd = master.get();
-  ::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-  if (::sendmsg(control, &message, MSG_NOSIGNAL) < 0) return fail_errno("hand over the terminal");
-  return slave;
-}
-
-// ---- the user's process, between fork and exec ----
-
-Result<void> add_secrets(int fd, std::vector<std::string>& variables) {
-  if (fd < 0) return {};
-  const std::string text = LOAM_TRY(read_fd(fd, kSecretsBytesMax));
-  const Json secrets = LOAM_TRY(Json::parse(text));
-  for (const auto& [name, value] : secrets.as_object())
-    variables.push_back(name + "=" + value.as_string());
-  return {};
-}
-
-Result<void> place_streams(const InitParts& parts, int terminal) {
-  int input = parts.input, output = parts.output,
-      error = parts.error >= 0 ? parts.error : parts.output;
-  Fd null_fd;
-  if (terminal >= 0) {
-    input = output = error = terminal;
-  } else if (input < 0) {
-    null_fd = LOAM_TRY(open_file("/dev/null", O_RDONLY));
-    input = null_fd.get();
-  }
-  // First above 2, so that no move overwrites a later source.
-  const Fd high_input(::fcntl(input, F_DUPFD_CLOEXEC, 10)),
-      high_output(::fcntl(output, F_DUPFD_CLOEXEC, 10)),
-      high_error(::fcntl(error, F_DUPFD_CLOEXEC, 10));
-  if (::dup2(high_input.get(), 0) < 0 || ::dup2(high_output.get(), 1) < 0 ||
-      ::dup2(high_error.get(), 2) < 0)
-    return fail_errno("place the standard streams");
-  return {};
-}
-
-// The exec resets what is caught; only what the keeper ignores would stay so.
-void reset_signals() {
-  set_default_signals();
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
-}
-
-std::string why_not(const std::string& program, const std::string& path, int number) {
-  if (number == ENOENT && program.find('/') == std::string::npos)
-    return program + ": no such program in the environment (PATH is " + path + ")";
-  if (number == ENOENT)
-    return program +
-           ": no such file in the environment, or its interpreter (the first line after #!) is not "
-           "there";
-  if (number == EACCES)
-    return program + ": not executable (mend: chmod +x, or start it by its interpreter)";
-  if (number == ENOEXEC)
-    return program + ": not a program for this machine, and no script with a #! line";
-  if (number == E2BIG) return program + ": arguments and environment are too large";
-  return program + ": " + ::strerror(number);
-}
-
-Result<void> execute(const InitParts& parts, int terminal) {
-  const Spec& spec = parts.spec;
-  reset_signals();
-  ::setsid();
-  if (terminal >= 0 && ::ioctl(terminal, TIOCSCTTY, 0) != 0) return fail_errno("take the terminal");
-  LOAM_CHECK(place_streams(parts, terminal));
-  std::vector<std::string> variables;
-  std::string path = kDefaultPath;
-  for (const auto& [name, value] : spec.environment) {
-    variables.push_back(name + "=" + value);
-    if (name == "PATH") path = value;
-  }
-  LOAM_CHECK(add_secrets(parts.secrets, variables));
-  if (::chdir(spec.directory.c_str()) != 0)
-    return fail_errno("working directory " + spec.directory);
-  std::vector<char*> argv, environment;
-  for (const std::string& text : spec.argv) argv.push_back(const_cast<char*>(text.c_str()));
-  for (const std::string& text : variables) environment.push_back(const_cast<char*>(text.c_str()));
-  argv.push_back(nullptr);
-  environment.push_back(nullptr);
-  // Nothing of the keeper is inherited, whatever it forgot to mark (CVE-2024-21626 was such a one).
-  const int report = ::fcntl(parts.report, F_DUPFD_CLOEXEC, 3);
-  if (report != 3 && ::dup3(parts.report, 3, O_CLOEXEC) < 0) return fail_errno("dup");
-  (void)::syscall(SYS_close_range, 4, ~0U, 0);
-  (void)!::write(3, &kStartedMark, 1);
-  ::setenv("PATH", path.c_str(), 1);  // execvpe looks here
-  ::execvpe(argv[0], argv.data(), environment.data());
-  const Error error{ErrorCode::not_found, why_not(spec.argv[0], path, errno)};
-  give_up(3, error);
-}
-
 // ---- pid 1 ----
 
 bool wait_for_go(int control) {
@@ -207,43 +82,90 @@ bool wait_for_go(int control) {
   }
 }
 
-// SigCgt of /proc/PID/status: the signals that a handler waits for.
-bool catches(const std::string& pid, int number) {
-  const auto text = read_file("/proc/" + pid + "/status");
-  if (!text) return false;
-  const auto at = text->find("SigCgt:\t");
-  if (at == std::string::npos) return false;
-  std::uint64_t mask = 0;
-  std::from_chars(text->data() + at + 8, text->data() + at + 24, mask, 16);
-  return (mask >> (number - 1) & 1) != 0;
-}
+// The processes that were started, and what became of them.
+struct Users {
+  struct User {
+    pid_t pid = 0;
+    bool ended = false;
+  };
+  std::vector<User> all;  // one, or one for each rank
+  std::size_t left = 0;
+  std::optional<int> failed;  // status of the first that did not end with 0
+  std::vector<std::pair<pid_t, std::uint32_t>> joined;  // and the session of each
+};
 
-void signal_catching(int number) {
-  const auto names = list_folder("/proc");
-  if (!names) return;
-  for (const std::string& name : *names) {
-    const long pid = ::strtol(name.c_str(), nullptr, 10);
-    if (pid > 1 && catches(name, number)) ::kill(static_cast<pid_t>(pid), number);
-  }
-}
-
-void obey(const ControlPacket& packet, pid_t user) {
+void obey(const ControlPacket& packet, const Users& users, int control) {
   if (packet.kind == Control::terminate) {
     ::kill(-1, SIGTERM);
     ::kill(-1, SIGCONT);
   }
   if (packet.kind == Control::kill) ::kill(-1, SIGKILL);
   if (packet.number == 0 || packet.number >= NSIG) return;
-  if (packet.kind == Control::signal_group) ::kill(-user, packet.number);
-  if (packet.kind == Control::signal_catching) signal_catching(packet.number);
+  if (packet.kind == Control::signal_group)
+    for (const Users::User& user : users.all)
+      if (!user.ended) ::kill(-user.pid, packet.number);
+  if (packet.kind == Control::signal_catching) {
+    const InitPacket answer{.kind = 's', .status = signal_catching(packet.number)};
+    (void)::send(control, &answer, sizeof answer, MSG_NOSIGNAL);
+  }
+  if (packet.kind == Control::session_signal)
+    for (const auto& [pid, session] : users.joined)
+      if (session == packet.session) {
+        // Before it has a session of its own it has no group either.
+        if (::kill(-pid, packet.number) != 0) ::kill(pid, packet.number);
+        ::kill(-pid, SIGCONT);
+      }
 }
 
-// Reaps; ends this process, and with it the whole pid namespace, once the user's process has ended.
-void reap(pid_t user, int control, bool all_killed) {
+void tell_session_end(std::uint32_t session, int status, int control) {
+  const InitPacket packet{.kind = 'x', .status = status, .session = session};
+  (void)::send(control, &packet, sizeof packet, MSG_NOSIGNAL);
+}
+
+void join(const InitParts& parts, const ControlPacket& packet, std::string_view bytes,
+          const std::vector<Fd>& descriptors, Users& users) {
+  const auto pid = start_joined(parts, packet.session, bytes, descriptors);
+  if (pid) return users.joined.emplace_back(*pid, packet.session), void();
+  // As a command that could not be executed.
+  tell_session_end(packet.session, 126 << 8, parts.control);
+}
+
+// False where none that joined has this pid.
+bool note_joined_end(Users& users, pid_t ended, int status, int control) {
+  const auto found = std::find_if(users.joined.begin(), users.joined.end(),
+                                  [&](const auto& entry) { return entry.first == ended; });
+  if (found == users.joined.end()) return false;
+  tell_session_end(found->second, status, control);
+  users.joined.erase(found);
+  return true;
+}
+
+// False where it is none of the users.
+bool note_end(Users& users, pid_t ended, int status, int control) {
+  for (std::size_t i = 0; i < users.all.size(); ++i) {
+    Users::User& user = users.all[i];
+    if (user.pid != ended || user.ended) continue;
+    user.ended = true;
+    --users.left;
+    if (status != 0 && !users.failed) users.failed = status;
+    const InitPacket packet{
+        .kind = 'r', .status = status, .rank = static_cast<std::int32_t>(i)};
+    if (users.all.size() > 1) (void)::send(control, &packet, sizeof packet, MSG_NOSIGNAL);
+    return true;
+  }
+  return false;
+}
+
+// Reaps; ends this process, and with it the whole pid namespace, once the user's process has ended,
+// and all of a gang's.
+void reap(Users& users, int control, bool all_killed) {
   int status = 0;
   pid_t ended = 0;
   while ((ended = ::waitpid(-1, &status, WNOHANG)) > 0) {
-    if (ended != user) continue;
+    if (WIFSTOPPED(status)) let_go_on(ended, status);
+    if (WIFSTOPPED(status) || note_joined_end(users, ended, status, control) ||
+        !note_end(users, ended, status, control)) continue;
+    if (users.left > 0 && !all_killed) continue;
     // After a kill of all, the others are about to end too: reaped here, their sizes count. The
     // keeper's patience bounds the wait.
     while (all_killed && ::waitpid(-1, nullptr, 0) > 0) {
@@ -251,13 +173,15 @@ void reap(pid_t user, int control, bool all_killed) {
     rusage usage{};
     ::getrusage(RUSAGE_CHILDREN, &usage);
     const InitPacket packet{
-        .kind = 'e', .status = status, .largest_bytes = std::int64_t{usage.ru_maxrss} * 1024};
+        .kind = 'e', .status = users.failed.value_or(0), .largest_bytes = std::int64_t{usage.ru_maxrss} * 1024};
     (void)::send(control, &packet, sizeof packet, MSG_NOSIGNAL);
     ::_exit(0);
   }
 }
 
-[[noreturn]] void watch(pid_t user, int control, int signals) {
+[[noreturn]] void watch(const InitParts& parts, Users users, int signals) {
+  const int control = parts.control;
+  std::vector<char> buffer(kControlBytesMax);
   bool all_killed = false;
   for (;;) {
     pollfd polls[2] = {{control, POLLIN, 0}, {signals, POLLIN, 0}};
@@ -266,26 +190,57 @@ void reap(pid_t user, int control, bool all_killed) {
       signalfd_siginfo info;
       (void)!::read(signals, &info, sizeof info);
     }
-    reap(user, control, all_killed);
+    reap(users, control, all_killed);
     if (polls[0].revents == 0) continue;
-    ControlPacket packet;
-    const ssize_t got = ::recv(control, &packet, sizeof packet, MSG_DONTWAIT);
+    const ReceivedPacket received = receive_packet(control, buffer, MSG_DONTWAIT);
+    const ssize_t got = received.size_bytes;
     // The keeper is gone; getppid would tell nothing inside a pid namespace.
-    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) ::_exit(127);
-    if (got != sizeof packet) continue;
-    obey(packet, user);
+    if (got == 0 || (got < 0 && errno != EAGAIN)) ::_exit(127);
+    ControlPacket packet;
+    if (got < static_cast<ssize_t>(sizeof packet) || received.truncated) continue;
+    std::memcpy(&packet, buffer.data(), sizeof packet);
+    const std::string_view more(buffer.data() + sizeof packet,
+                                static_cast<std::size_t>(got) - sizeof packet);
+    if (packet.kind == Control::join && !all_killed) join(parts, packet, more, received.descriptors, users);
+    obey(packet, users, control);
     all_killed = all_killed || packet.kind == Control::kill;
   }
 }
 
-void close_all_but(int first, int second) {
-  const int low = std::min(first, second), high = std::max(first, second);
-  if (low > 0) (void)::syscall(SYS_close_range, 0, low - 1, 0);
-  if (high > low + 1) (void)::syscall(SYS_close_range, low + 1, high - 1, 0);
-  (void)::syscall(SYS_close_range, high + 1, ~0U, 0);
+void close_all_but(std::vector<int> kept) {
+  std::sort(kept.begin(), kept.end());
+  unsigned first = 0;
+  for (const int fd : kept) {
+    if (fd < 0) continue;
+    const auto number = static_cast<unsigned>(fd);
+    if (number > first) (void)::syscall(SYS_close_range, first, number - 1, 0);
+    first = number + 1;
+  }
+  (void)::syscall(SYS_close_range, first, ~0U, 0);
+}
+
+UserProcess process_of(const InitParts& parts, int terminal, std::size_t rank) {
+  UserProcess process{.spec = parts.spec,
+                      .argv = parts.spec.argv,
+                      .terminal = terminal,
+                      .input = parts.input,
+                      .output = parts.output,
+                      .error = parts.error,
+                      .secrets = parts.secrets,
+                      .report = parts.report};
+  if (parts.spec.ranks.empty()) return process;
+  process.environment = parts.spec.ranks[rank].environment;
+  process.cpus = parts.spec.ranks[rank].cpus;
+  process.output = parts.rank_outputs[rank];
+  return process;
 }
 
 }  // namespace
+
+void let_go_on(pid_t tracee, int status) {
+  const int number = WSTOPSIG(status);
+  (void)::ptrace(PTRACE_DETACH, tracee, nullptr, number == SIGTRAP ? 0 : number);
+}
 
 [[noreturn]] void run_init(const InitParts& parts) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -302,19 +257,22 @@ void close_all_but(int first, int second) {
   if (signals < 0) give_up(parts.report, fail_errno("signalfd").value());
   Fd terminal;
   if (parts.spec.terminal) {
-    auto opened = open_terminal(parts.control);
+    auto opened = open_terminal(parts.control, {.kind = 'm'});
     if (!opened) give_up(parts.report, opened.error());
     terminal = std::move(*opened);
   }
   if (!wait_for_go(parts.control)) ::_exit(0);
-  const pid_t user = ::fork();
-  if (user < 0) give_up(parts.report, fail_errno("fork").value());
-  if (user == 0) {
-    const auto failed = execute(parts, terminal.get());
-    give_up(parts.report, failed.error());
+  Users users;
+  users.left = std::max<std::size_t>(parts.spec.ranks.size(), 1);
+  for (std::size_t rank = 0; rank < users.left; ++rank) {
+    const pid_t user = ::fork();
+    if (user < 0) give_up(parts.report, fail_errno("fork").value());
+    if (user == 0) run_user_process(process_of(parts, terminal.get(), rank));
+    users.all.push_back({.pid = user});
   }
-  close_all_but(parts.control, signals);
-  watch(user, parts.control, signals);
+  // The secrets for whoever joins; the job cannot look into this process, which is not dumpable.
+  close_all_but({parts.control, signals, parts.secrets});
+  watch(parts, std::move(users), signals);
 }
 
 }  // namespace loam::sandbox

@@ -46,6 +46,9 @@ std::uint64_t attributes(const MountOptions& options) {
 Result<void> set_attributes(int mount_fd, const MountOptions& options) {
   mount_attr attr{};
   attr.attr_set = attributes(options);
+  // A copy of a shared mount (systemd shares all of them) is its peer: what is mounted below it in the
+  // sandbox would be mounted on the host too, and stay there.
+  attr.propagation = kMsPrivate;
   if (options.user_namespace >= 0) {
     attr.attr_set |= MOUNT_ATTR_IDMAP;
     attr.userns_fd = static_cast<std::uint64_t>(options.user_namespace);
@@ -221,26 +224,27 @@ Result<TargetKind> kind_of(int fd) {
   return S_ISDIR(status.st_mode) ? TargetKind::folder : TargetKind::file;
 }
 
-Result<Fd> make_in_root(int root, const std::string& path, TargetKind kind) {
-  Fd existing(open_at(root, path.c_str(), O_PATH));
-  if (!existing) {
-    if (errno != ENOENT) return fail_errno(path);
-    if (kind != TargetKind::folder || !make_folder_in_root(root, path)) {
-      const std::string place = LOAM_TRY(follow_dangling(root, path));
-      LOAM_CHECK(make_folders_in_root(root, kind == TargetKind::folder ? place : parent_of(place)));
-      if (kind == TargetKind::file)
-        if (const Fd made(open_at(root, place.c_str(), O_CREAT | O_WRONLY, 0644)); !made)
-          return fail_errno("make " + path);
-    }
-    existing = Fd(open_at(root, path.c_str(), O_PATH));
-    if (!existing) return fail_errno(path);
-  }
+Result<Fd> find_in_root(int root, const std::string& path, TargetKind kind) {
+  Fd existing = LOAM_TRY(open_in_root(root, path));
   if (const TargetKind found = LOAM_TRY(kind_of(existing.get())); found != kind)
     return fail(
         ErrorCode::invalid,
         path + (found == TargetKind::file ? ": is a file, and a folder is to be mounted there"
                                           : ": is a folder, and a file is to be mounted there"));
   return existing;
+}
+
+Result<Fd> make_in_root(int root, const std::string& path, TargetKind kind) {
+  auto existing = find_in_root(root, path, kind);
+  if (existing || existing.error().code != ErrorCode::not_found) return existing;
+  if (kind != TargetKind::folder || !make_folder_in_root(root, path)) {
+    const std::string place = LOAM_TRY(follow_dangling(root, path));
+    LOAM_CHECK(make_folders_in_root(root, kind == TargetKind::folder ? place : parent_of(place)));
+    if (kind == TargetKind::file)
+      if (const Fd made(open_at(root, place.c_str(), O_CREAT | O_WRONLY, 0644)); !made)
+        return fail_errno("make " + path);
+  }
+  return find_in_root(root, path, kind);
 }
 
 }  // namespace loam::sandbox

@@ -28,10 +28,12 @@ struct MountOptions {
       -1;  // an idmapped mount by this namespace's maps; only detached, only by the initial one
 };
 
-// A detached copy of the mount at folder_fd/path ("" : folder_fd itself). Always nosuid.
+// A detached copy of the mount at folder_fd/path ("" : folder_fd itself). Always nosuid, and private:
+// whatever is mounted below it later, here or on the host, the other side does not see.
 Result<Fd> clone_tree(int folder_fd, const std::string& path, const MountOptions& options);
 
-// The same with the attributes that the mount has already.
+// The same with the attributes that the mount has already, its propagation too: for mounts of a
+// namespace that make_private() went over.
 Result<Fd> copy_tree(int folder_fd, const std::string& path);
 // Everything mounted below the mount at `path`: read-only, nosuid, nodev. That mount stays
 // writable.
@@ -51,8 +53,10 @@ Result<void> change_root(const std::string& new_root);    // pivot_root; the old
 // O_PATH of a path below root; fails where it does not exist.
 Result<Fd> open_in_root(int root, const std::string& path);
 enum class TargetKind { folder, file };
-// The same, made where it is missing (folders 0755, files 0644). Existing things of the other kind:
-// invalid.
+// The same; a thing of the other kind: invalid.
+Result<Fd> find_in_root(int root, const std::string& path, TargetKind kind);
+// The same, made where it is missing (folders 0755, files 0644), with this process's rights: only
+// while nothing below root is a user's.
 Result<Fd> make_in_root(int root, const std::string& path, TargetKind kind);
 
 // The kind of what a descriptor names.

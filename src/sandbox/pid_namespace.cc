@@ -1,75 +1,83 @@
-// The fence where there is no cgroup: every process of a sandbox carries its pid namespace's inode.
-#include <fcntl.h>
+#include "sandbox/pid_namespace.h"
+
 #include <signal.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <algorithm>
+#include <charconv>
+#include <vector>
 
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/files.h"
-#include "sandbox/cgroup.h"
+#include "base/text.h"
 
 namespace loam::sandbox {
 namespace {
 
-// A zombie waits for its parent alone. One with other threads is a process whose first thread has
-// ended.
-bool is_zombie(const std::string& pid) {
-  const auto text = read_file("/proc/" + pid + "/stat");
-  if (!text) return true;
+constexpr std::size_t kStartField = 19;  // of those behind the name, from 0; proc_pid_stat(5) counts 22
+
+struct Stat {
+  char state = 'X';
+  std::uint64_t started = 0;
+};
+
+// Gone: state X. The name may hold spaces and brackets: the fields begin behind its last one.
+Stat stat_of(pid_t pid) {
+  const auto text = read_file("/proc/" + std::to_string(pid) + "/stat");
+  if (!text) return {};
   const auto name_end = text->rfind(')');
-  if (name_end == std::string::npos || name_end + 2 >= text->size() || (*text)[name_end + 2] != 'Z')
-    return false;
-  const auto threads = list_folder("/proc/" + pid + "/task");
-  return !threads || threads->size() <= 1;
-}
-
-std::vector<pid_t> members(std::uint64_t inode) {
-  std::vector<pid_t> found;
-  const auto names = list_folder("/proc");
-  if (!names) return found;
-  for (const std::string& name : *names) {
-    if (name.empty() ||
-        !std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; }))
-      continue;
-    struct stat status {};
-    const std::string path = "/proc/" + name + "/ns/pid";
-    if (::stat(path.c_str(), &status) == 0 && status.st_ino == inode && !is_zombie(name))
-      found.push_back(static_cast<pid_t>(std::stol(name)));
-  }
-  return found;
-}
-
-// A pid read from a listing may have become another process: the pidfd is checked again before the
-// kill.
-void kill_member(pid_t pid, std::uint64_t inode) {
-  const Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-  if (!pidfd) return;
-  struct stat status {};
-  const std::string path = "/proc/" + std::to_string(pid) + "/ns/pid";
-  if (::stat(path.c_str(), &status) == 0 && status.st_ino == inode)
-    (void)::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+  if (name_end == std::string::npos || name_end + 2 >= text->size()) return {};
+  const std::vector<std::string> fields = split(text->substr(name_end + 2), ' ');
+  if (fields.size() <= kStartField || fields[0].size() != 1) return {};
+  Stat stat{.state = fields[0][0]};
+  const std::string& started = fields[kStartField];
+  std::from_chars(started.data(), started.data() + started.size(), stat.started);
+  return stat;
 }
 
 }  // namespace
 
-bool pid_namespace_populated(std::uint64_t inode) { return !members(inode).empty(); }
+PidNamespace pid_namespace_of(pid_t init) {
+  const Stat stat = stat_of(init);
+  return stat.started == 0 ? PidNamespace{} : PidNamespace{init, stat.started};
+}
 
-Result<void> kill_pid_namespace(std::uint64_t inode, std::int64_t limit_ms) {
+std::string to_text(const PidNamespace& pids) {
+  return std::to_string(pids.init) + " " + std::to_string(pids.started);
+}
+
+PidNamespace pid_namespace_from(std::string_view text) {
+  PidNamespace pids;
+  const char* const end = text.data() + text.size();
+  const auto init = std::from_chars(text.data(), end, pids.init);
+  if (init.ec != std::errc{} || init.ptr == end || *init.ptr != ' ' || pids.init <= 0) return {};
+  const auto started = std::from_chars(init.ptr + 1, end, pids.started);
+  if (started.ec != std::errc{} || started.ptr != end) return {};
+  return pids;
+}
+
+bool populated(const PidNamespace& pids) {
+  if (!pids.known()) return false;
+  const Stat stat = stat_of(pids.init);
+  return stat.started == pids.started && stat.state != 'Z' && stat.state != 'X';
+}
+
+Result<void> kill_pid_namespace(const PidNamespace& pids, std::int64_t limit_ms) {
+  if (!pids.known()) return {};
+  // Opened before the look: what still has that time of start then is what was opened.
+  const Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pids.init, 0)));
   const std::int64_t until = steady_ns() + limit_ms * 1'000'000;
-  for (;;) {
-    const auto pids = members(inode);
-    if (pids.empty()) return {};
-    for (const pid_t pid : pids) kill_member(pid, inode);
-    if (steady_ns() >= until) break;
+  while (populated(pids)) {
+    if (pidfd) (void)::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+    if (steady_ns() >= until)
+      return fail(ErrorCode::busy, "processes of the pid namespace are still there after " +
+                                       std::to_string(limit_ms) + " ms of SIGKILL");
     const timespec pause{.tv_sec = 0, .tv_nsec = 2'000'000};
     ::nanosleep(&pause, nullptr);
   }
-  return fail(ErrorCode::busy, "processes of the pid namespace are still there after " +
-                                   std::to_string(limit_ms) + " ms of SIGKILL");
+  return {};
 }
 
 }  // namespace loam::sandbox

@@ -69,37 +69,52 @@ Result<std::vector<Entry>> top_entries() {
   return entries;
 }
 
-struct Device {
-  const char* name;
-  unsigned major_number;
-  unsigned minor_number;
-};
-constexpr std::array<Device, 6> kDevices{{{"null", 1, 3},
-                                          {"zero", 1, 5},
-                                          {"full", 1, 7},
-                                          {"random", 1, 8},
-                                          {"urandom", 1, 9},
-                                          {"tty", 5, 0}}};
+constexpr std::string_view kDev = "/dev/";
+const std::array<DeviceNode, 6> kHarmless{{{"/dev/null", false, 1, 3},
+                                           {"/dev/zero", false, 1, 5},
+                                           {"/dev/full", false, 1, 7},
+                                           {"/dev/random", false, 1, 8},
+                                           {"/dev/urandom", false, 1, 9},
+                                           {"/dev/tty", false, 5, 0}}};
 
-bool make_node(const std::string& path, const Device& device) {
+// "/dev/dri/card0" in FOLDER: FOLDER/dri/card0.
+std::string place_in(const std::string& folder, const DeviceNode& device) {
+  return folder + "/" + device.path.substr(kDev.size());
+}
+
+Result<void> make_node(const std::string& folder, const DeviceNode& device, mode_t mode) {
+  const std::string path = place_in(folder, device);
   const dev_t number = makedev(device.major_number, device.minor_number);
-  return ::mknod(path.c_str(), S_IFCHR | 0666, number) == 0;
+  if (::mknod(path.c_str(), (device.block ? S_IFBLK : S_IFCHR) | mode, number) != 0)
+    return fail_errno("mknod " + path);
+  return {};
 }
 
 // A filesystem of another user namespace makes nodes that no one may open: then the host's are
 // bound.
 bool makes_usable_nodes(const std::string& folder) {
-  const std::string path = folder + "/null";
-  if (!make_node(path, kDevices[0])) return false;
+  const std::string path = place_in(folder, kHarmless[0]);
+  if (!make_node(folder, kHarmless[0], 0666)) return false;
   const Fd usable(::open(path.c_str(), O_RDONLY | O_NOCTTY | O_CLOEXEC));
   if (!usable) (void)::unlink(path.c_str());
   return usable.valid();
 }
 
-Result<void> bind_device(const std::string& path, const Device& device) {
+// How fill_dev() did it.
+bool has_own_nodes(const std::string& folder) {
+  struct stat top {};
+  struct stat null {};
+  return ::stat(folder.c_str(), &top) == 0 &&
+         ::stat(place_in(folder, kHarmless[0]).c_str(), &null) == 0 && top.st_dev == null.st_dev;
+}
+
+Result<void> bind_device(const std::string& folder, const DeviceNode& device) {
+  const auto found = LOAM_TRY(device_node_at(device.path));
+  if (!(found == device))
+    return fail(ErrorCode::unavailable, device.path + " is another device than it was");
+  const std::string path = place_in(folder, device);
   LOAM_CHECK(make_file(path));
-  const Fd tree =
-      LOAM_TRY(clone_tree(AT_FDCWD, std::string("/dev/") + device.name, {.devices = true}));
+  const Fd tree = LOAM_TRY(clone_tree(AT_FDCWD, device.path, {.devices = true}));
   return attach(tree.get(), path);
 }
 
@@ -129,14 +144,32 @@ Result<void> fill_host_root(const std::string& folder) {
   return make_read_only_below(folder);  // all at once, and nothing of it is in a job's sight yet
 }
 
+Result<void> add_devices(const std::string& folder, const std::vector<DeviceNode>& devices) {
+  if (devices.empty()) return {};
+  const mode_t before = ::umask(0);  // 0666 is meant
+  const bool own_nodes = has_own_nodes(folder);
+  for (const DeviceNode& device : devices) {
+    LOAM_ASSERT(device.path.starts_with(kDev));
+    const std::string path = place_in(folder, device);
+    LOAM_CHECK(make_folders(path.substr(0, path.rfind('/')), 0755));
+    if (!own_nodes) {
+      LOAM_CHECK(bind_device(folder, device));
+      continue;
+    }
+    // As drivers make them: some look at a node's owner and mode before they use it. Nobody but the
+    // job's own processes sees it.
+    LOAM_CHECK(make_node(folder, device, 0666));
+  }
+  ::umask(before);
+  return {};
+}
+
 Result<void> fill_dev(const std::string& folder) {
   const mode_t before = ::umask(0);  // 0666 is meant
   const bool own_nodes = makes_usable_nodes(folder);
-  for (const Device& device : kDevices) {
-    const std::string path = folder + "/" + device.name;
-    if (!own_nodes) LOAM_CHECK(bind_device(path, device));
-    if (own_nodes && &device != &kDevices[0] && !make_node(path, device))
-      return fail_errno("mknod " + path);
+  for (const DeviceNode& device : kHarmless) {
+    if (!own_nodes) LOAM_CHECK(bind_device(folder, device));
+    if (own_nodes && &device != &kHarmless[0]) LOAM_CHECK(make_node(folder, device, 0666));
   }
   ::umask(before);
   constexpr std::array<std::pair<const char*, const char*>, 5> kLinks{

@@ -7,6 +7,7 @@
 
 #include "base/fd.h"
 #include "base/result.h"
+#include "sandbox/devices.h"
 #include "sandbox/mount.h"
 
 namespace loam::sandbox {
@@ -19,6 +20,10 @@ Result<void> fill_host_root(const std::string& folder);
 // null, zero, full, random, urandom, tty and the usual links in `folder`, a tmpfs that allows
 // devices. Made where the kernel lets us, else bound from the host's /dev (rootless).
 Result<void> fill_dev(const std::string& folder);
+
+// The assigned devices at their places in such a folder. Made where the kernel lets us: then the job
+// may open them. Else bound from the host, whose rights hold.
+Result<void> add_devices(const std::string& folder, const std::vector<DeviceNode>& devices);
 
 // A folder hidden under an empty one, a file under an empty file. What is not there needs no
 // hiding.

@@ -101,5 +101,23 @@ TEST_F(RootlessTest, WithOneIdTheHostsFilesStillWork) {
   EXPECT_EQ(ran.output, "65533\n0000000000000000\nRead-only\nPermission denied\n") << ran.report;
 }
 
+// Nodes cannot be made there: the host's are bound, with the host's rights.
+TEST_F(RootlessTest, AssignedDevicesAreTheHostsAndNeedTheUsersOwnRight) {
+  const std::string path = "/dev/loam-test-" + std::to_string(::getpid());
+  ASSERT_EQ(::mknod(path.c_str(), S_IFCHR | 0666, 0xa00 | 229), 0);
+  ASSERT_EQ(::chmod(path.c_str(), 0666), 0);
+  Spec spec = shell_spec("exec 3<" + path + " && echo opens; ls /dev | grep -c -e fuse -e loop");
+  spec.devices = {device_node_at(path).value()};
+  EXPECT_EQ(run_rootless(spec).output, "opens\n0\n");
+  ASSERT_EQ(::chmod(path.c_str(), 0600), 0);
+  const Ran refused = run_rootless(spec);
+  EXPECT_NE(refused.report.find(path + ": the job's user may not open it (Permission denied)"),
+            std::string::npos)
+      << refused.report << refused.output;
+  ASSERT_EQ(::unlink(path.c_str()), 0);
+  EXPECT_NE(run_rootless(spec).report.find("assigned devices: " + path + ": No such file"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace loam::sandbox

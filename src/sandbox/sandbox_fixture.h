@@ -43,6 +43,18 @@ inline Spec python_spec(const std::string& script) {
   return spec;
 }
 
+// Calls a system call by number and prints its name and errno.
+inline constexpr const char* kCallPrelude =
+    "import ctypes\n"
+    "libc = ctypes.CDLL(None, use_errno=True)\n"
+    "def call(name, number, *arguments):\n"
+    "  result = libc.syscall(ctypes.c_long(number), *[ctypes.c_long(a) for a in arguments])\n"
+    "  print(name, ctypes.get_errno() if result == -1 else 0)\n";
+
+inline std::string call_line(const char* name, long number, const std::string& arguments = "0,0,0,0,0") {
+  return std::string("call('") + name + "'," + std::to_string(number) + "," + arguments + ")\n";
+}
+
 inline Ran run(const Spec& spec) {
   Ran ran;
   auto sandbox = start_sandbox(spec);
@@ -77,7 +89,7 @@ class SandboxTest : public testing::Test {
       EXPECT_TRUE(kill_cgroup(cgroup_, 5'000).has_value());
       EXPECT_TRUE(remove_cgroup(cgroup_).has_value());
     }
-    (void)remove_cgroup({parents_.v2, parents_.v1});
+    remove_cgroup_parents(parents_);
     if (folder_.empty()) return;
     EXPECT_TRUE(remove_tree(folder_).has_value()) << "a mount was left behind?";
   }

@@ -137,16 +137,33 @@ Result<void> mount_root(const Spec& spec, const Sources& sources) {
   return attach(root.get(), "root");
 }
 
+// Only the initial user namespace may mount it: a user's own node gives the pages without the folder,
+// for mmap(MAP_HUGETLB).
+Result<void> mount_huge_pages(const Spec& spec) {
+  LOAM_CHECK(make_folder("dev/hugepages", 0755));
+  auto pages = new_filesystem("hugetlbfs", {{"pagesize", std::to_string(spec.huge_page_bytes)},
+                                            {"size", std::to_string(spec.huge_bytes)},
+                                            {"uid", std::to_string(spec.ids.uid)},
+                                            {"gid", std::to_string(spec.ids.gid)},
+                                            {"mode", "0700"}});
+  if (!pages && pages.error().code == ErrorCode::denied && !in_initial_user_namespace()) return {};
+  if (!pages) return in_context("huge pages", pages.error());
+  return attach(pages->get(), "dev/hugepages");
+}
+
 // Put together aside and then moved: the tree's own /dev may be anything.
 Result<void> mount_dev(const Spec& spec, int root) {
   const Fd dev = LOAM_TRY(new_tmpfs(kSmallTmpfsBytes, 0755, {.devices = true}));
   LOAM_CHECK(attach(dev.get(), "dev"));
   LOAM_CHECK(fill_dev("dev"));
+  if (auto added = add_devices("dev", spec.devices); !added)
+    return in_context("assigned devices", added.error());
   const Fd pts = LOAM_TRY(new_filesystem(
       "devpts", {{"newinstance", ""}, {"ptmxmode", "0666"}, {"mode", "0620"}}, {.devices = true}));
   LOAM_CHECK(attach(pts.get(), "dev/pts"));
   const Fd shm = LOAM_TRY(new_tmpfs(std::max<std::uint64_t>(spec.shm_bytes, 4096), 01777));
   LOAM_CHECK(attach(shm.get(), "dev/shm"));
+  if (spec.huge_page_bytes != 0) LOAM_CHECK(mount_huge_pages(spec));
   const Fd target = LOAM_TRY(make_in_root(root, "/dev", TargetKind::folder));
   return attach(dev.get(), target.get());
 }
@@ -198,16 +215,37 @@ Result<void> mount_project(const Spec& spec, const Sources& sources, int root) {
   return attach(project.get(), target.get());
 }
 
+// All of them before the first bind is there: below a bind, a missing place would be made on the
+// host, and with the keeper's rights instead of the user's.
+Result<void> make_bind_targets(const Spec& spec, const Sources& sources, int root) {
+  for (std::size_t i = 0; i < spec.binds.size(); ++i) {
+    const std::string& to = spec.binds[i].to;
+    if (std::any_of(spec.binds.begin(), spec.binds.begin() + static_cast<std::ptrdiff_t>(i),
+                    [&](const Bind& earlier) { return starts_with_path(to, earlier.to); }))
+      continue;  // its place is in what is mounted there
+    const auto made = make_in_root(root, to, sources.binds[i].kind);
+    if (!made && spec.root_tree.empty())
+      return in_context("mount at " + to,
+                        Error{made.error().code,
+                              made.error().text +
+                                  " (with base: host the place must exist, or lie in a top folder "
+                                  "that the host does not have, such as /data)"});
+    if (!made) return in_context("mount at " + to, made.error());
+  }
+  return {};
+}
+
 Result<void> mount_binds(const Spec& spec, const Sources& sources, int root) {
+  LOAM_CHECK(make_bind_targets(spec, sources, root));
   for (std::size_t i = 0; i < spec.binds.size(); ++i) {
     const Sources::Bound& source = sources.binds[i];
-    const auto target = make_in_root(root, spec.binds[i].to, source.kind);
-    if (!target && spec.root_tree.empty())
+    const auto target = find_in_root(root, spec.binds[i].to, source.kind);
+    if (!target && target.error().code == ErrorCode::not_found)
       return in_context("mount at " + spec.binds[i].to,
                         Error{target.error().code,
                               target.error().text +
-                                  " (with base: host the place must exist, or lie in a top folder "
-                                  "that the host does not have, such as /data)"});
+                                  " (it lies in another mount, where nothing is made: make the place in the "
+                                  "folder that is mounted there)"});
     if (!target) return in_context("mount at " + spec.binds[i].to, target.error());
     if (auto attached = attach(source.tree.get(), target->get()); !attached)
       return in_context("mount at " + spec.binds[i].to, attached.error());
@@ -237,16 +275,18 @@ Result<void> mount_kernel_views(int proc, int sys, int root) {
 
 }  // namespace
 
-Result<Sources> open_sources(const Spec& spec) {
+Result<Sources> open_sources(const Spec& spec, int swapped_ids) {
   Sources sources;
   sources.userxattr = !in_initial_user_namespace();
   Fd swapped;
   const bool idmaps =
       spec.project_root_is_user || std::any_of(spec.binds.begin(), spec.binds.end(),
                                                [](const Bind& bind) { return bind.root_is_user; });
-  if (idmaps)
+  if (idmaps && swapped_ids < 0) {
     swapped = LOAM_TRY(
         make_user_namespace(swapped_with_root(spec.ids.uid), swapped_with_root(spec.ids.gid)));
+    swapped_ids = swapped.get();
+  }
   if (!spec.root_tree.empty())
     sources.root_tree =
         LOAM_TRY(clone_tree(AT_FDCWD, spec.root_tree, {.read_only = true, .recursive = false}));
@@ -259,14 +299,14 @@ Result<Sources> open_sources(const Spec& spec) {
         LOAM_TRY(clone_tree(AT_FDCWD, spec.project_tree,
                             {.read_only = true,
                              .recursive = false,
-                             .user_namespace = spec.project_root_is_user ? swapped.get() : -1}));
+                             .user_namespace = spec.project_root_is_user ? swapped_ids : -1}));
   if (!spec.project_upper.empty()) {
     LOAM_CHECK(make_folders(spec.project_upper, 0700));
     LOAM_CHECK(make_upper(spec.project_upper, spec.ids));
     sources.project_upper =
         LOAM_TRY(clone_tree(AT_FDCWD, spec.project_upper, {.recursive = false}));
   }
-  LOAM_CHECK(open_binds(spec, swapped.get(), sources));
+  LOAM_CHECK(open_binds(spec, swapped_ids, sources));
   return sources;
 }
 

@@ -24,7 +24,8 @@ struct Sources {
   Fd root_tree, scratch, project_tree, project_upper;
   std::vector<Bound> binds;  // as Spec::binds
 };
-Result<Sources> open_sources(const Spec& spec);
+// swapped_ids: Shared's.
+Result<Sources> open_sources(const Spec& spec, int swapped_ids);
 
 // In the new namespaces, still with the builder's rights: mounts everything and moves into it.
 Result<void> mount_stage(const Spec& spec, const Sources& sources);

@@ -24,8 +24,10 @@ Result<void> write_map(const std::string& path, const std::vector<IdMapLine>& li
     text += std::to_string(line.inside) + " " + std::to_string(line.outside) + " " +
             std::to_string(line.count) + "\n";
   const Fd fd = LOAM_TRY(open_file(path, O_WRONLY));
+  // Without the process's number: the text is a finding of the host's record, which is to be one
+  // record.
   if (::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
-    return fail_errno("write " + path);
+    return fail_errno("write " + path.substr(path.rfind('/') + 1));
   return {};
 }
 

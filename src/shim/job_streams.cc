@@ -26,14 +26,17 @@ void JobStreams::take_pipes(sandbox::Sandbox& sandbox) {
   output_ = std::move(sandbox.output);
   error_ = std::move(sandbox.error);
   for (const Fd* fd : {&input_, &output_, &error_}) make_nonblocking(*fd);
+  pipes_came_ = true;
+  write_input();
 }
 
 void JobStreams::take_terminal(Fd master) {
-  terminal_ = true;
+  terminal_came_ = true;
   if (hung_up_) return;
   output_ = std::move(master);
   make_nonblocking(output_);
   apply_size();
+  write_input();
 }
 
 void JobStreams::add_input(std::string_view bytes) {
@@ -85,6 +88,7 @@ pid_t JobStreams::foreground_group() const {
 }
 
 void JobStreams::write_input() {
+  if (terminal_ ? !terminal_came_ : !pipes_came_) return;
   const Fd& to = terminal_ ? output_ : input_;
   while (to && !pending_input_.empty()) {
     const ssize_t count = ::write(to.get(), pending_input_.data(), pending_input_.size());

@@ -19,9 +19,13 @@ class JobStreams {
   using Sink = std::function<void(api::AttachFrame type, std::string_view bytes)>;
 
   void take_pipes(sandbox::Sandbox& sandbox);
+  // The job has a terminal, whose master comes later.
+  void await_terminal() { terminal_ = true; }
   void take_terminal(Fd master);
+  bool awaits_terminal() const { return terminal_ && !terminal_came_; }
 
-  void add_input(std::string_view bytes);  // "" : the end of input
+  // "" : the end of input. What comes before the pipes or the terminal waits for them.
+  void add_input(std::string_view bytes);
   void end_input();
   // The terminal is taken away: its session hears SIGHUP, reading and writing end.
   void hang_up(const Sink& sink);
@@ -42,6 +46,8 @@ class JobStreams {
 
   std::uint16_t columns_ = 0, rows_ = 0;
   bool terminal_ = false;
+  bool terminal_came_ = false;
+  bool pipes_came_ = false;
   bool input_ends_ = false;
   bool hung_up_ = false;
   Fd input_, output_, error_;  // a terminal: output_ is the master

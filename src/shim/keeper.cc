@@ -1,20 +1,18 @@
 #include "shim/keeper.h"
 
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "base/clock.h"
 #include "base/crash_point.h"
 #include "base/files.h"
-#include "base/text.h"
-#include "shim/exit_record.h"
+#include "base/packet.h"
 #include "shim/plan.h"
 
 namespace loam::shim {
@@ -22,19 +20,17 @@ namespace {
 
 constexpr std::int64_t kClientWaitMs = 30'000;   // for the terminal's other end
 constexpr std::int64_t kWindowSizeWaitMs = 300;  // for its size, once it is there
-constexpr std::int64_t kKillLimitMs = 10'000;    // then the attempt is unkillable
-constexpr std::int64_t kFarewellMs = 10'000;     // for slow clients to take the last output
-constexpr std::int64_t kMemoryCheckMs = 10;  // the event comes before the kill that it announces
 constexpr int kMemoryChecks = 10;
-constexpr std::int64_t kInitKillLimitMs = 1'000;
 constexpr std::int64_t kNanosecondsPerMs = 1'000'000;
 
 }  // namespace
 
-Keeper::Keeper(api::AttemptPlan plan, NodeLink link, OutputLog log)
+Keeper::Keeper(api::AttemptPlan plan, NodeLink link, OutputLog log, const sandbox::Shared& shared)
     : plan_(std::move(plan)),
+      shared_(shared),
       link_(std::move(link)),
       log_(std::move(log)),
+      sessions_(plan_.attempt, {.uid = plan_.uid, .gid = plan_.gid, .groups = plan_.groups}),
       memory_({.v2 = plan_.cgroup.v2, .v1 = plan_.cgroup.v1}),
       cgroup_{.v2 = plan_.cgroup.v2, .v1 = plan_.cgroup.v1} {}
 
@@ -47,7 +43,15 @@ Result<void> Keeper::run() {
 }
 
 void Keeper::start() {
-  auto sandbox = sandbox::start_sandbox(sandbox_spec(plan_));
+  if (auto held = devices_.take(plan_); !held) return fail_to_start(held.error().text);
+  std::uint16_t port = 0;
+  if (!plan_.ranks.empty()) {
+    auto rendezvous = take_rendezvous(plan_);
+    if (!rendezvous) return fail_to_start(rendezvous.error().text);
+    port = rendezvous->port;
+    rendezvous_ = std::move(rendezvous->reserved);
+  }
+  auto sandbox = sandbox::start_sandbox(sandbox_spec(plan_, port), shared_);
   if (!sandbox) return fail_to_start(sandbox.error().text);
   sandbox_ = std::move(*sandbox);
   missing_ = missing_guards(sandbox_);
@@ -55,23 +59,29 @@ void Keeper::start() {
     start_failure_ = std::move(unmet);
     return kill_all();
   }
-  if (cgroup_.v2.empty() && sandbox_.pid_namespace != 0) {
+  if (cgroup_.v2.empty() && sandbox_.pid_namespace.known()) {
     // What a node fences by when this process should be gone.
     auto written = write_file_atomic(plan_.folder + "/pid_namespace",
-                                     std::to_string(sandbox_.pid_namespace), {.durable = false});
+                                     sandbox::to_text(sandbox_.pid_namespace), {.durable = false});
+    if (written) written = devices_.name_namespace(plan_, sandbox_.pid_namespace);
     if (!written) {
       start_failure_ = written.error().text;
       return kill_all();
     }
   }
   streams_.take_pipes(sandbox_);
+  rank_streams_.take_pipes(std::move(sandbox_.rank_outputs));
+  if (plan_.terminal) streams_.await_terminal();
   if (!live_clients()) return go();
   state_ = State::waiting_for_client;
   arm(Timer::client, kClientWaitMs);
 }
 
+// The job may ask for its window's size at once: not before the terminal has come and has it.
 void Keeper::go() {
   disarm(Timer::client);
+  go_due_ = streams_.awaits_terminal();
+  if (go_due_) return;
   state_ = State::starting;
   send_control(sandbox::Control::go);
 }
@@ -83,6 +93,8 @@ void Keeper::turn() {
   link_.add_polls(polls);
   clients_.add_polls(polls, streams_.takes_input());
   streams_.add_polls(polls, !clients_.holds_back());
+  rank_streams_.add_polls(polls);
+  sessions_.add_polls(polls);
   polls.push_back({sandbox_.report.get(), POLLIN, 0});
   polls.push_back({sandbox_.control.get(), POLLIN, 0});
   polls.push_back({state_ == State::ended ? -1 : sandbox_.init.pidfd(), POLLIN, 0});
@@ -105,15 +117,21 @@ void Keeper::handle_events(const std::vector<pollfd>& polls) {
   const std::size_t link_count = link_.poll_count(), client_count = clients_.poll_count();
   const pollfd* const clients_at = at + link_count;
   const pollfd* const streams_at = clients_at + client_count;
-  const pollfd* const own = streams_at + 3;
+  const pollfd* const ranks_at = streams_at + 3;
+  const pollfd* const sessions_at = ranks_at + rank_streams_.poll_count();
+  const pollfd* const own = sessions_at + sessions_.poll_count();
   streams_.handle(streams_at, [this](api::AttachFrame type, std::string_view bytes) {
     on_output(type, bytes);
+  });
+  rank_streams_.handle(ranks_at, [this](std::string_view bytes) {
+    on_output(api::AttachFrame::output, bytes);
   });
   // on_output may have dropped a client: its entry then no longer matches, and the next turn asks
   // again.
   if (clients_.poll_count() == client_count) {
     clients_.handle(clients_at, [this](const api::Frame& frame) { on_frame(frame); });
   }
+  sessions_.handle(sessions_at, sandbox_.control.get());
   link_.handle(at, [this](const Json& packet, Fd fd) { on_packet(packet, std::move(fd)); });
   if (clients_.take_hang_up()) on_hang_up();
   if (own[0].revents != 0) on_report();
@@ -149,14 +167,15 @@ void Keeper::on_timer(Timer timer) {
     }
     case Timer::farewell:
       clients_ = Clients();
+      sessions_.drop_all();
       return;
     case Timer::count:
       break;
   }
 }
 
-// "" or text until init has forked; then kStartedMark, and the end once the exec has closed the
-// pipe.
+// A kStartedMark of each process, and the end once the last exec has closed the pipe; or texts, of
+// which the first is told.
 void Keeper::on_report() {
   char bytes[4096];
   const ssize_t count = ::read(sandbox_.report.get(), bytes, sizeof bytes);
@@ -166,10 +185,10 @@ void Keeper::on_report() {
     return;
   }
   sandbox_.report.reset();
-  const bool executed = report_.size() == 1 && report_[0] == sandbox::kStartedMark;
-  if (!executed) {
-    if (!report_.empty() && report_[0] == sandbox::kStartedMark) report_.erase(0, 1);
-    if (!report_.empty()) start_failure_ = report_;
+  const std::size_t processes = std::max<std::size_t>(plan_.ranks.size(), 1);
+  if (report_ != std::string(processes, sandbox::kStartedMark)) {
+    std::erase(report_, sandbox::kStartedMark);
+    if (!report_.empty()) start_failure_ = report_.c_str();  // to the first one's end
     return kill_all();
   }
   LOAM_CRASH_POINT("shim.before_running");
@@ -179,21 +198,17 @@ void Keeper::on_report() {
   link_.announce(Json::object(
       {{"type", "running"}, {"started_ms", started_ms_}, {"missing", api::to_json(missing_)}}));
   LOAM_CRASH_POINT("shim.running");
+  start_sessions();
+  if (failed_rank_) end_other_ranks();
 }
 
 // False where there is nothing more to hear now.
 bool Keeper::on_control() {
   sandbox::InitPacket packet;
-  iovec part{&packet, sizeof packet};
-  alignas(cmsghdr) char buffer[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = buffer;
-  message.msg_controllen = sizeof buffer;
-  const ssize_t got = ::recvmsg(sandbox_.control.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return false;
-  if (got != sizeof packet) {
+  ReceivedPacket received = receive_packet(
+      sandbox_.control.get(), std::span(reinterpret_cast<char*>(&packet), sizeof packet), MSG_DONTWAIT);
+  if (received.size_bytes < 0 && errno == EAGAIN) return false;
+  if (received.size_bytes != sizeof packet) {
     sandbox_.control.reset();
     return false;
   }
@@ -201,11 +216,15 @@ bool Keeper::on_control() {
     status_ = packet.status;
     largest_bytes_ = packet.largest_bytes;
   }
-  const cmsghdr* const header = CMSG_FIRSTHDR(&message);
-  if (packet.kind == 'm' && header != nullptr && header->cmsg_type == SCM_RIGHTS) {
-    int fd = -1;
-    ::memcpy(&fd, CMSG_DATA(header), sizeof fd);
-    streams_.take_terminal(Fd(fd));
+  if (packet.kind == 'r') on_rank_end(packet);
+  if (packet.kind == 'x') sessions_.on_end(packet.session, packet.status);
+  if (packet.kind == 'n' && !received.descriptors.empty())
+    sessions_.take_terminal(packet.session, std::move(received.descriptors.front()));
+  if (packet.kind == 's' && std::exchange(checkpoint_asked_, false) && packet.status == 0)
+    terminate(plan_.checkpoint_grace_ms);
+  if (packet.kind == 'm' && !received.descriptors.empty()) {
+    streams_.take_terminal(std::move(received.descriptors.front()));
+    if (go_due_ && state_ == State::waiting_for_client) go();
   }
   return true;
 }
@@ -220,6 +239,10 @@ void Keeper::on_packet(const Json& packet, Fd descriptor) {
                  live_clients() ? std::nullopt : std::optional(log_.folder()));
     if (state_ == State::waiting_for_client)
       plan_.terminal ? arm(Timer::client, kWindowSizeWaitMs) : go();
+  }
+  if (type == "join") {
+    sessions_.add(packet, std::move(descriptor));
+    state_ == State::ended ? sessions_.finish_all(kEndedWords) : start_sessions();
   }
   if (state_ == State::ended) return;
   if (type == "stop") {
@@ -236,6 +259,10 @@ void Keeper::on_packet(const Json& packet, Fd descriptor) {
     send_control(checkpoint ? sandbox::Control::signal_catching : sandbox::Control::signal_group,
                  number);
   }
+}
+
+void Keeper::start_sessions() {
+  if (state_ == State::running && sandbox_.control) sessions_.start(sandbox_.control.get());
 }
 
 void Keeper::on_frame(const api::Frame& frame) {
@@ -286,116 +313,6 @@ void Keeper::send_control(sandbox::Control kind, int number) {
   if (!sandbox_.control || number < 0 || number > 255) return;
   const sandbox::ControlPacket packet{.kind = kind, .number = static_cast<std::uint8_t>(number)};
   (void)::send(sandbox_.control.get(), &packet, sizeof packet, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
-// ---- the end ----
-
-// TERM to every process, KILL after the grace. A second request changes nothing.
-void Keeper::stop(api::Outcome why) {
-  if (state_ == State::ended || stopped_) return;
-  stopped_ = why;
-  disarm(Timer::time_limit);
-  if (state_ != State::running && state_ != State::starting) return kill_all();
-  send_control(sandbox::Control::terminate);
-  arm(Timer::grace, std::max<std::int64_t>(plan_.grace_ms, 0));
-}
-
-void Keeper::kill_all() {
-  if (killed_ || !sandbox_.init.valid()) return;
-  killed_ = true;
-  disarm(Timer::grace);
-  // The end of pid 1 ends its namespace; its pidfd tells when the last process has gone.
-  (void)sandbox_.init.signal(SIGKILL);
-  arm(Timer::unkillable, kKillLimitMs);
-}
-
-// The counter, not the signal, is the evidence; when it rises the whole attempt ends, so that no
-// half of a job goes on without the other.
-void Keeper::check_memory() {
-  if (state_ == State::ended || killed_) return;
-  if (sandbox::read_memory(cgroup_).oom_kills > 0) {
-    // By init, so that it reaps them all and can tell the largest; by this process where init does
-    // not.
-    send_control(sandbox::Control::kill);
-    return arm(Timer::grace, kInitKillLimitMs);
-  }
-  if (--memory_checks_left_ > 0) arm(Timer::out_of_memory, kMemoryCheckMs);
-}
-
-void Keeper::on_init_end() {
-  // The last words may have come with the end; both streams end with their writers.
-  while (on_control()) {
-  }
-  while (sandbox_.report) on_report();
-  int status = 0;
-  rusage usage{};
-  while (::wait4(sandbox_.init.pid(), &status, 0, &usage) < 0 && errno == EINTR) {
-  }
-  largest_bytes_ = std::max(largest_bytes_, std::int64_t{usage.ru_maxrss} * 1024);
-  sandbox_.init.release();
-  // A record implies that no process remains. pid 1's end has seen to that; the cgroup is asked all
-  // the same.
-  const auto emptied = sandbox::kill_cgroup(cgroup_, kKillLimitMs);
-  streams_.drain([this](api::AttachFrame type, std::string_view bytes) { on_output(type, bytes); });
-  api::ExitRecord record = ended_record();
-  if (!emptied) {
-    record.outcome = api::Outcome::unkillable;
-    record.error = emptied.error().text;
-  }
-  finish(std::move(record));
-}
-
-api::ExitRecord Keeper::ended_record() {
-  api::ExitRecord record;
-  record.attempt = plan_.attempt;
-  record.started_ms = started_ms_;
-  const sandbox::MemoryReport memory = sandbox::read_memory(cgroup_);
-  record.memory_peak_bytes = memory.peak_bytes;
-  record.memory_limit_bytes = plan_.memory_bytes;
-  record.cpu_ns = sandbox::read_cpu_ns(cgroup_);
-  record.missing = missing_;
-  const int status =
-      status_.value_or(SIGKILL);  // without a word from init it was killed from outside
-  record.outcome = WIFSIGNALED(status) ? api::Outcome::signaled : api::Outcome::exited;
-  record.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-  record.code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
-  if (stopped_) record.outcome = *stopped_;
-  if (memory.oom_kills > 0) {
-    record.outcome = api::Outcome::out_of_memory;
-    record.error = "out of memory: charged peak " + format_size(memory.peak_bytes) + " of limit " +
-                   format_size(plan_.memory_bytes) + " (includes cache), largest process " +
-                   format_size(static_cast<std::uint64_t>(largest_bytes_));
-  }
-  if (state_ != State::running && !stopped_) {
-    record.outcome = api::Outcome::failed_to_start;
-    record.code = record.signal = 0;
-    record.error =
-        start_failure_.value_or("the sandbox's first process was killed before the job's started");
-  }
-  return record;
-}
-
-void Keeper::fail_to_start(std::string why) {
-  start_failure_ = std::move(why);
-  finish(ended_record());
-}
-
-void Keeper::finish(api::ExitRecord record) {
-  state_ = State::ended;
-  record.ended_ms = wall_ms();
-  for (std::int64_t& deadline : deadlines_ns_) deadline = 0;
-  LOAM_CRASH_POINT("shim.before_exit_record");
-  written_ = write_exit_record(plan_.folder, record);
-  LOAM_CRASH_POINT("shim.after_exit_record");
-  const Json document = api::to_json(record);
-  link_.announce(Json::object({{"type", "exited"}, {"record", document}}));
-  LOAM_CRASH_POINT("shim.after_exit_packet");
-  clients_.finish(document.dump());
-  arm(Timer::farewell, kFarewellMs);
-}
-
-bool Keeper::may_leave() const {
-  return state_ == State::ended && !clients_.any() && (committed_ || !link_.connected());
 }
 
 // ---- timers ----

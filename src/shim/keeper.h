@@ -17,16 +17,21 @@
 #include "sandbox/init.h"
 #include "sandbox/sandbox.h"
 #include "shim/clients.h"
+#include "shim/held_devices.h"
 #include "shim/job_streams.h"
 #include "shim/memory_watch.h"
 #include "shim/node_link.h"
 #include "shim/output.h"
+#include "shim/rank_streams.h"
+#include "shim/rendezvous.h"
+#include "shim/sessions.h"
 
 namespace loam::shim {
 
 class Keeper {
  public:
-  Keeper(api::AttemptPlan plan, NodeLink link, OutputLog log);
+  // `shared` is borrowed until the end.
+  Keeper(api::AttemptPlan plan, NodeLink link, OutputLog log, const sandbox::Shared& shared);
   // To the end of the attempt and of what the nodes and clients must still hear.
   Result<void> run();
 
@@ -45,10 +50,14 @@ class Keeper {
   void on_frame(const api::Frame& frame);
   void on_output(api::AttachFrame type, std::string_view bytes);
   void on_hang_up();
+  void start_sessions();
+  void on_rank_end(const sandbox::InitPacket& packet);
+  void end_other_ranks();
   void on_init_end();
   void check_memory();
 
   void stop(api::Outcome why);
+  void terminate(std::int64_t grace_ms);
   void kill_all();
   void send_control(sandbox::Control kind, int number = 0);
   void signal_group(int number);
@@ -62,23 +71,36 @@ class Keeper {
   int poll_timeout_ms() const;
   bool live_clients() const { return plan_.terminal || plan_.standard_input; }
 
+  static constexpr const char* kEndedWords = "the job has ended, and with it what had joined it";
   api::AttemptPlan plan_;
+  const sandbox::Shared shared_;
   NodeLink link_;
   OutputLog log_;
   Clients clients_;
+  Sessions sessions_;
   JobStreams streams_;
+  RankStreams rank_streams_;  // a gang's
+  Fd rendezvous_;             // keeps a gang's port from others
   MemoryWatch memory_;
   sandbox::CgroupPaths cgroup_;
+  HeldDevices devices_;
   sandbox::Sandbox sandbox_;
   State state_ = State::building;
   std::int64_t deadlines_ns_[static_cast<std::size_t>(Timer::count)] = {};  // 0: not armed
   std::string report_;
   std::vector<api::MissingGuard> missing_;
   std::optional<api::Outcome> stopped_;  // why it was told to end
+  bool checkpoint_asked_ = false;        // the checkpoint's signal is out; init says who got it
   std::optional<std::string> start_failure_;
   std::optional<int> status_;  // of the user's process, as waitpid's
+  struct RankEnd {
+    int rank = 0;
+    int status = 0;  // as waitpid's
+  };
+  std::optional<RankEnd> failed_rank_;  // the first of a gang
   std::int64_t largest_bytes_ = 0;
   std::int64_t started_ms_ = 0;
+  bool go_due_ = false;  // as soon as the terminal has come
   bool killed_ = false;
   int memory_checks_left_ = 0;
   bool committed_ = false;

@@ -12,6 +12,7 @@
 
 #include "api/attempt.h"
 #include "base/files.h"
+#include "base/packet.h"
 
 namespace loam::shim {
 namespace {
@@ -34,21 +35,6 @@ Result<Fd> listen_at(const std::string& folder) {
     return fail_errno("bind " + folder + "/shim.sock");
   if (::listen(listener.get(), kBacklog) != 0) return fail_errno("listen");
   return listener;
-}
-
-Fd take_descriptor(msghdr& message) {
-  Fd taken;
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
-       header = CMSG_NXTHDR(&message, header)) {
-    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
-    const std::size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < count; ++i) {
-      int fd = -1;
-      ::memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof fd);
-      taken = Fd(fd);  // of several, the last; the others close
-    }
-  }
-  return taken;
 }
 
 }  // namespace
@@ -114,20 +100,15 @@ void NodeLink::flush(Connection& connection) {
 
 void NodeLink::receive(Connection& connection, const Handler& handler) {
   std::string bytes(api::kShimPacketBytesMax, '\0');
-  iovec part{bytes.data(), bytes.size()};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(4 * sizeof(int))> control{};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  const ssize_t got = ::recvmsg(connection.fd.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  ReceivedPacket received = receive_packet(connection.fd.get(), bytes, MSG_DONTWAIT);
+  const ssize_t got = received.size_bytes;
+  if (got < 0 && errno == EAGAIN) return;
   if (got <= 0) {
     connection.gone = true;
     return;
   }
-  Fd descriptor = take_descriptor(message);
+  Fd descriptor;
+  if (!received.descriptors.empty()) descriptor = std::move(received.descriptors.back());
   const auto packet = Json::parse(std::string_view(bytes).substr(0, static_cast<std::size_t>(got)));
   if (packet) handler(*packet, std::move(descriptor));
 }

@@ -6,7 +6,8 @@
 
 namespace loam::shim {
 
-sandbox::Spec sandbox_spec(const api::AttemptPlan& plan);
+// `rendezvous_port`: where a gang's ranks meet.
+sandbox::Spec sandbox_spec(const api::AttemptPlan& plan, std::uint16_t rendezvous_port = 0);
 
 // The guards that the plan requires and the sandbox has not: a sentence with the mend, "" where all
 // hold.

@@ -21,12 +21,6 @@ namespace {
 
 constexpr const char* kUsage = "usage: loam-shim --lock=FD [--node=FD] ATTEMPT-FOLDER";
 
-struct Arguments {
-  std::string folder;
-  Fd lock;
-  Fd node;
-};
-
 // An inherited descriptor, never passed on from here.
 Result<Fd> inherited(std::string_view digits) {
   int number = -1;
@@ -38,8 +32,8 @@ Result<Fd> inherited(std::string_view digits) {
   return Fd(number);
 }
 
-Result<Arguments> parse(int count, char** values) {
-  Arguments arguments;
+Result<Attempt> parse(int count, char** values) {
+  Attempt arguments;
   for (int i = 1; i < count; ++i) {
     const std::string_view value = values[i];
     if (value.starts_with("--lock="))
@@ -56,7 +50,7 @@ Result<Arguments> parse(int count, char** values) {
 }
 
 // The lock came with the descriptor; taking it again is free, and fails where another shim has it.
-Result<void> hold_lock(const Arguments& arguments) {
+Result<void> hold_lock(const Attempt& arguments) {
   struct flock request {};
   request.l_type = F_WRLCK;
   request.l_whence = SEEK_SET;
@@ -91,7 +85,7 @@ Result<void> record_failure(const std::string& folder, const std::string& why) {
   return write_exit_record(folder, record);
 }
 
-Result<void> keep(Arguments& arguments) {
+Result<void> keep(Attempt& arguments) {
   auto plan = read_plan(arguments.folder);
   if (!plan) return record_failure(arguments.folder, plan.error().text);
   plan->folder = arguments.folder;
@@ -99,7 +93,7 @@ Result<void> keep(Arguments& arguments) {
   if (!link) return record_failure(arguments.folder, link.error().text);
   auto log = OutputLog::open(arguments.folder + "/output", plan->output_bytes_max);
   if (!log) return record_failure(arguments.folder, log.error().text);
-  Keeper keeper(std::move(*plan), std::move(*link), std::move(*log));
+  Keeper keeper(std::move(*plan), std::move(*link), std::move(*log), arguments.shared);
   auto kept = keeper.run();
   (void)::unlink((arguments.folder + "/shim.sock").c_str());
   return kept;
@@ -113,13 +107,17 @@ int run_shim(int argument_count, char** arguments) {
     log_error(parsed.error().text);
     return 2;
   }
+  return keep_attempt(std::move(*parsed));
+}
+
+int keep_attempt(Attempt attempt) {
   detach_from_starter();
-  if (auto held = hold_lock(*parsed); !held) {
-    log_error(parsed->folder + ": " + held.error().text);
+  if (auto held = hold_lock(attempt); !held) {
+    log_error(attempt.folder + ": " + held.error().text);
     return 3;
   }
-  if (auto kept = keep(*parsed); !kept) {
-    log_error(parsed->folder + ": " + kept.error().text);
+  if (auto kept = keep(attempt); !kept) {
+    log_error(attempt.folder + ": " + kept.error().text);
     return 1;
   }
   return 0;

@@ -19,6 +19,7 @@
 #include "api/attach.h"
 #include "api/attempt.h"
 #include "base/files.h"
+#include "base/packet.h"
 #include "base/process.h"
 #include "sandbox/cgroup.h"
 #include "shim/shim.h"
@@ -34,22 +35,8 @@ class Node {
  public:
   explicit Node(Fd fd) : fd_(std::move(fd)) {}
   void send(const Json& packet, int descriptor = -1) {
-    const std::string text = packet.dump();
-    iovec part{const_cast<char*>(text.data()), text.size()};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    if (descriptor >= 0) {
-      message.msg_control = control;
-      message.msg_controllen = sizeof control;
-      cmsghdr* const header = CMSG_FIRSTHDR(&message);
-      header->cmsg_level = SOL_SOCKET;
-      header->cmsg_type = SCM_RIGHTS;
-      header->cmsg_len = CMSG_LEN(sizeof(int));
-      std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
-    }
-    EXPECT_GE(::sendmsg(fd_.get(), &message, MSG_NOSIGNAL), 0);
+    const std::span<const int> descriptors(&descriptor, descriptor >= 0 ? 1 : 0);
+    EXPECT_GE(send_packet(fd_.get(), packet.dump(), descriptors), 0);
   }
   // The next packet; null at the end of the connection.
   Json receive() {
@@ -97,7 +84,7 @@ class ShimTest : public testing::Test {
     if (cgroup_.any()) {
       EXPECT_TRUE(sandbox::kill_cgroup(cgroup_, 10'000).has_value());
       EXPECT_TRUE(sandbox::remove_cgroup(cgroup_).has_value());
-      (void)sandbox::remove_cgroup({parents_.v2, parents_.v1});
+      sandbox::remove_cgroup_parents(parents_);
     }
     if (folder_.empty()) return;
     EXPECT_TRUE(remove_tree(folder_).has_value());
@@ -213,8 +200,8 @@ class Client {
     ours_ = Fd(ends[0]);
     theirs_ = Fd(ends[1]);
   }
-  void attach(Node& node) {
-    node.send(Json::object({{"type", "attach"}}), theirs_.get());
+  void attach(Node& node, const Json& packet = Json::object({{"type", "attach"}})) {
+    node.send(packet, theirs_.get());
     theirs_.reset();
   }
   void send(api::AttachFrame type, std::string_view payload) {

@@ -25,6 +25,7 @@ struct Draft {
   std::vector<std::string> service_keys;          // of project.services: "serve" or "services.NAME"
   std::vector<std::optional<Reference>> models;   // of project.services, by index
   std::vector<std::optional<Reference>> outputs;  // of project.steps: place of the output's path
+  std::vector<std::optional<Reference>> checkpoints;  // likewise
 };
 
 Env read_env(const Value& value);
@@ -44,9 +45,23 @@ std::optional<std::string> read_endpoint(const Value& value);
 
 enum class Claimant { step, service };
 Resources read_resources(const Value& value, Claimant claimant);
+// `gpus` and `devices` of such a section.
+std::vector<DeviceRequest> read_device_requests(const Section& resources);
 Network read_network(const Value& value, Network fallback);
 std::vector<std::string> read_sandbox(const Value& value);
+int read_priority(const Value& value);
 Json read_params(const Value& value);
+Json read_param(const Value& value);
+// `params`: those of the step, with which each task's are to fit into one variable.
+std::vector<Swept> read_sweep(const Value& value, const Json& params);
+struct ReadCheckpoint {
+  Checkpoint checkpoint;
+  std::optional<Reference> path;
+};
+ReadCheckpoint read_checkpoint(const Value& value);
+std::vector<RetryOn> read_retry_on(const Value& value);
+// "" or why arguments at the end of this text for sh would not be the last command's.
+std::string arguments_problem(std::string_view text);
 
 void read_step(Draft& draft, const std::string& name, const Value& value);
 // `default_model`: for the short form; "" where `model` must be given.

@@ -6,6 +6,8 @@
 // Trust: the text is foreign bytes; limits below. $VAR is never expanded.
 #pragma once
 
+#include <signal.h>
+
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -22,6 +24,9 @@ namespace loam::spec {
 inline constexpr std::size_t kFileBytesMax = 1u << 20;
 inline constexpr std::size_t kNodesMax = 20'000;   // after aliases are followed
 inline constexpr std::size_t kDepthMax = 32;
+inline constexpr std::int64_t kJobMemoryBytesMin = 16 << 20;
+inline constexpr int kRanksMax = 256;      // as api::kRanksMax
+inline constexpr std::size_t kTasksMax = 1000;  // of a sweep
 
 struct Place {
   int line = 0;    // 1-based; 0: nowhere in the file (a default)
@@ -59,10 +64,21 @@ struct DataSource {
   Place place;
 };
 
+// So many devices of one kind.
+struct DeviceRequest {
+  std::string kind;                    // "gpu", or a name that the node's configuration declares
+  std::uint32_t count = 1;
+  std::string model;                   // a part of the model's name; "": any
+  std::uint64_t memory_bytes = 0;      // of each, at least
+  Place place;
+};
+
 struct Resources {
   std::uint32_t cpu_milli = 1000;
+  bool pin = false;                    // whole cores that nobody else uses
   std::uint64_t memory_bytes = 1ull << 30;
-  std::uint32_t gpus = 0;
+  std::uint64_t huge_bytes = 0;        // in huge pages, besides `memory`
+  std::vector<DeviceRequest> devices;
   std::chrono::nanoseconds time{0};    // 0: no limit (a service has none)
   Place place;
 };
@@ -73,6 +89,7 @@ enum class Scratch { memory, disk };
 struct Command {
   std::vector<std::string> argv;       // a string becomes {"sh", "-c", text}
   std::string text;                    // as written, for people and for staleness
+  bool shell = false;                  // it was a string
 };
 
 struct Output {
@@ -80,16 +97,47 @@ struct Output {
   std::string path;                    // folder below /project
 };
 
+// What outlives an attempt, so that the next one goes on where it ended.
+struct Checkpoint {
+  std::string path;                    // folder below /project
+  std::string match = "checkpoint-*";  // names of completed checkpoints in it
+  int signal = SIGUSR1;                // to those who catch it, before a preemption
+  std::chrono::nanoseconds grace = std::chrono::seconds(30);
+  int keep = 3;
+  std::vector<std::string> resume;     // words for the command's end; {path} is the checkpoint's
+};
+
+// A failure that is tried again.
+struct RetryOn {
+  enum class Kind { node, out_of_memory, time, start, output, signal, exit };
+  Kind kind = Kind::exit;
+  std::optional<int> number;           // of the signal, or the exit status; none: any
+  bool operator==(const RetryOn& other) const = default;
+};
+
+// One parameter of a sweep, with each value that it takes.
+struct Swept {
+  std::string name;
+  std::vector<Json> values;
+  bool operator==(const Swept&) const = default;
+};
+
 struct Step {
   std::string name;
   Command run;
+  int ranks = 0;                       // processes of a gang; 0: one process that is no rank
   std::vector<std::string> after;
   Json params;                         // object; numbers, strings, booleans, null, lists, objects
+  std::vector<Swept> sweep;            // in the file's order; empty: the step is no sweep
   Resources resources;
   Network network = Network::host;
   std::vector<std::string> require;    // sandbox: {require: [...]}
   Scratch scratch = Scratch::memory;
   int retries = 0;
+  std::vector<RetryOn> retry_on;       // empty: every failure
+  std::optional<Checkpoint> checkpoint;
+  bool preemptible = false;            // may be ended for others and queued again
+  int priority = 0;                    // higher goes first
   std::vector<std::string> code;       // patterns; empty: all of the snapshot
   std::optional<Output> output;
   Env env;                             // the step's own, or the project's
@@ -108,6 +156,7 @@ struct Service {
   std::uint32_t batch_max = 32;
   std::chrono::nanoseconds batch_delay_max{5'000'000};
   int replicas = 1;
+  int priority = 0;                    // of each replica's claim
   Env env;
   Place place;
 };
@@ -130,7 +179,15 @@ struct Project {
   std::vector<Service> services;
   std::string endpoint = "127.0.0.1:8000";
   Place endpoint_place;
+  std::string account;                 // whose shares and quota its jobs count against; "": the user's own
+  Place account_place;
 };
+
+// What each task of a sweep has for parameters of its own, in the order of their numbers (1, 2, …):
+// every combination, the last parameter changing fastest.
+std::vector<Json> task_params(const std::vector<Swept>& sweep);
+// "train.3"
+std::string task_name(const std::string& step, std::size_t number);
 
 // What the reader may ask of the project's folder. The CLI answers from the disk with the user's own
 // rights; the node from the snapshot.

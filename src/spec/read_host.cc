@@ -84,7 +84,7 @@ bool is_host(std::string_view host) {
 
 std::vector<Mount> read_mounts(const Value& value) {
   std::vector<Mount> mounts;
-  for (const Value& item : value.items("a list of maps {from, to, mode}")) {
+  for (const Value& item : value.items("a list of maps {from, to, mode}", Value::Items::maps)) {
     if (mounts.size() >= kMountsMax) {
       item.problem("more than " + std::to_string(kMountsMax) + " mounts");
       break;

@@ -11,15 +11,17 @@ namespace loam::spec {
 namespace {
 
 constexpr NumberRange kCpus{0.1, 4096};
-constexpr SizeRange kMemory{16u << 20, 1ull << 50};
-constexpr IntegerRange kGpus{0, 1024};
+constexpr SizeRange kMemory{static_cast<std::uint64_t>(kJobMemoryBytesMin), 1ull << 50};
+constexpr SizeRange kHugePages{64u << 10, 1ull << 50};
+constexpr IntegerRange kPriority{-1000, 1000};
 constexpr DurationRange kTime{std::chrono::milliseconds(1), std::chrono::hours(24 * 3650)};
 
 // As sandbox/guards.h names them.
 const std::vector<std::string>& guard_names() {
   static const std::vector<std::string> kNames{
       "namespaces", "seccomp", "memory",          "cpu",     "processes", "network",
-      "devices",    "idmap",   "user_namespaces", "overlay", "kill",      "no_new_privs"};
+      "devices",    "idmap",   "user_namespaces", "overlay", "kill",      "no_new_privs",
+      "pinning",    "hugepages"};
   return kNames;
 }
 
@@ -51,6 +53,8 @@ std::optional<Json> read_param_scalar(const Value& value) {
   return {};
 }
 
+}  // namespace
+
 Json read_param(const Value& value) {
   switch (value.node().kind) {
     case Node::Kind::null:
@@ -74,10 +78,8 @@ Json read_param(const Value& value) {
   return map;
 }
 
-}  // namespace
-
 Resources read_resources(const Value& value, Claimant claimant) {
-  std::vector<std::string> keys{"cpus", "memory", "gpus"};
+  std::vector<std::string> keys{"cpus", "pin", "memory", "hugepages", "gpus", "devices"};
   if (claimant == Claimant::step) keys.push_back("time");
   const Section section(value, keys, "a map such as {cpus: 2, memory: 2GiB}");
   Resources resources;
@@ -87,8 +89,15 @@ Resources read_resources(const Value& value, Claimant claimant) {
       resources.cpu_milli = static_cast<std::uint32_t>(std::lround(*count * 1000));
   if (const auto memory = section.find("memory"))
     resources.memory_bytes = memory->size_bytes(kMemory).value_or(resources.memory_bytes);
-  if (const auto gpus = section.find("gpus"))
-    resources.gpus = static_cast<std::uint32_t>(gpus->integer(kGpus).value_or(0));
+  if (const auto pin = section.find("pin")) {
+    resources.pin = pin->boolean().value_or(false);
+    if (resources.pin && resources.cpu_milli % 1000 != 0)
+      pin->problem("pinned CPUs are whole ones; write cpus: " +
+                   std::to_string(resources.cpu_milli / 1000 + 1));
+  }
+  if (const auto huge = section.find("hugepages"))
+    resources.huge_bytes = huge->size_bytes(kHugePages).value_or(0);
+  resources.devices = read_device_requests(section);
   if (const auto time = section.find("time"); time && claimant == Claimant::step)
     resources.time = time->duration(kTime).value_or(resources.time);
   return resources;
@@ -112,6 +121,10 @@ std::vector<std::string> read_sandbox(const Value& value) {
     if (std::find(guards.begin(), guards.end(), guard) == guards.end()) guards.push_back(guard);
   }
   return guards;
+}
+
+int read_priority(const Value& value) {
+  return static_cast<int>(value.integer(kPriority).value_or(0));
 }
 
 Json read_params(const Value& value) {

@@ -1,4 +1,3 @@
-#include <algorithm>
 
 #include "base/text.h"
 #include "spec/checks.h"
@@ -9,6 +8,7 @@
 namespace loam::spec {
 namespace {
 
+constexpr std::string_view kAccount = "an account that the node's configuration has, such as vision";
 constexpr std::string_view kName = "the project's name, such as digits";
 
 void note_both(const Value& later, std::string_view other) {
@@ -18,12 +18,10 @@ void note_both(const Value& later, std::string_view other) {
 }
 
 // The gateway is a part of the run too: 17/gateway.
-bool check_job_name(const NamedValue& member) {
-  if (!check_name(member)) return false;
-  if (member.name != "gateway") return true;
+void check_job_name(const NamedValue& member) {
+  if (!check_name(member) || member.name != "gateway") return;
   member.value.reader().problem(member.value.key_place(), member.value.key(),
                                 "'gateway' is the name of the run's own gateway; choose another");
-  return false;
 }
 
 void read_steps(Draft& draft, const Section& top) {
@@ -35,8 +33,10 @@ void read_steps(Draft& draft, const Section& top) {
   if (!steps) return;
   const auto members = steps->members("a map of steps");
   if (steps->is_map() && members.empty()) steps->problem("is empty; expected at least one step");
-  for (const NamedValue& member : members)
-    if (check_job_name(member)) read_step(draft, member.name, member.value);
+  for (const NamedValue& member : members) {
+    check_job_name(member);
+    read_step(draft, member.name, member.value);  // what it holds is read whatever its name
+  }
 }
 
 void read_services(Draft& draft, const Section& top) {
@@ -52,8 +52,10 @@ void read_services(Draft& draft, const Section& top) {
   const auto members = services->members("a map of services");
   if (services->is_map() && members.empty())
     services->problem("is empty; expected at least one service");
-  for (const NamedValue& member : members)
-    if (check_job_name(member)) read_service(draft, member.name, "", member.value);
+  for (const NamedValue& member : members) {
+    check_job_name(member);
+    read_service(draft, member.name, "", member.value);
+  }
 }
 
 void check_variables(const Section& top, const Project& project) {
@@ -71,7 +73,7 @@ Draft read_draft(Reader& reader, const Node& root) {
   const Value value(reader, root, "", {1, 1});
   const Section top(value,
                     {"name", "env", "mounts", "vars", "secrets", "keep", "data", "steps", "train",
-                     "services", "serve", "endpoint"},
+                     "services", "serve", "endpoint", "account"},
                     "a map of keys such as `name: digits`");
   if (!value.is_map()) return draft;
   if (const auto item = top.need("name", kName))
@@ -88,14 +90,13 @@ Draft read_draft(Reader& reader, const Node& root) {
     project.endpoint = read_endpoint(*item).value_or(project.endpoint);
     project.endpoint_place = item->place();
   }
+  if (const auto item = top.find("account")) {
+    project.account = read_name(*item, kAccount).value_or("");
+    project.account_place = item->place();
+  }
   check_variables(top, project);
   check_references(reader, draft);
   return draft;
-}
-
-bool is_before(const Problem& a, const Problem& b) {
-  if (a.place.line != b.place.line) return a.place.line < b.place.line;
-  return a.place.column < b.place.column;
 }
 
 }  // namespace
@@ -103,7 +104,7 @@ bool is_before(const Problem& a, const Problem& b) {
 ReadResult read_project(std::string_view text, const Folder* folder,
                         const std::vector<std::string>* known_models) {
   Document document = read_yaml(text);
-  Reader reader{folder, known_models, std::move(document.problems)};
+  Reader reader{folder, known_models, std::move(document.problems), project_key_homes()};
   ReadResult result;
   if (document.root && document.root->kind == Node::Kind::null && reader.problems.empty()) {
     reader.problem({1, 1}, "", "the file is empty; expected at least `name:` and a `train:`");
@@ -111,8 +112,7 @@ ReadResult read_project(std::string_view text, const Folder* folder,
     Draft draft = read_draft(reader, *document.root);
     if (reader.problems.empty()) result.project = std::move(draft.project);
   }
-  std::stable_sort(reader.problems.begin(), reader.problems.end(), is_before);
-  result.problems = std::move(reader.problems);
+  result.problems = reader.in_file_order();
   return result;
 }
 

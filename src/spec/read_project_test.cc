@@ -1,5 +1,6 @@
 // What the types hold after reading; what is refused is tests/corpus/spec's part.
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include "base/files.h"
 #include "base/text.h"
@@ -199,6 +200,44 @@ TEST(ReadProject, LongCommandsAreRefusedBeforeTheKernelDoes) {
             std::string::npos);
 }
 
+TEST(ReadProject, Checkpoints) {
+  const auto step_of = [](const std::string& keys) {
+    return must_read("name: a\ntrain: {run: x" + keys + "}\n").steps.at(0);
+  };
+  const Step none = step_of("");
+  EXPECT_FALSE(none.checkpoint || none.preemptible);
+  EXPECT_TRUE(none.retry_on.empty());
+  const Step plain = step_of(", checkpoint: ./ck/");
+  ASSERT_TRUE(plain.checkpoint);
+  EXPECT_EQ(plain.checkpoint->path, "ck");
+  EXPECT_EQ(plain.checkpoint->match, "checkpoint-*");
+  EXPECT_EQ(plain.checkpoint->signal, SIGUSR1);
+  EXPECT_EQ(plain.checkpoint->grace, 30s);
+  EXPECT_EQ(plain.checkpoint->keep, 3);
+  EXPECT_TRUE(plain.checkpoint->resume.empty());
+  EXPECT_TRUE(plain.preemptible);
+  EXPECT_FALSE(step_of(", checkpoint: ck, preemptible: false").preemptible);
+  EXPECT_TRUE(step_of(", preemptible: true").preemptible);
+  const Step full = step_of(
+      ", checkpoint: {path: ck, signal: SIGTERM, resume: \" --from  {path}\"}, retries: 1, "
+      "retry_on: [oom, \"exit:75\", \"signal:SIGSEGV\"]");
+  EXPECT_EQ(full.checkpoint->signal, SIGTERM);
+  EXPECT_EQ(full.checkpoint->resume, (std::vector<std::string>{"--from", "{path}"}));
+  EXPECT_EQ(full.retry_on, (std::vector<RetryOn>{{RetryOn::Kind::out_of_memory, {}},
+                                                 {RetryOn::Kind::exit, 75},
+                                                 {RetryOn::Kind::signal, SIGSEGV}}));
+}
+
+TEST(ReadProject, ArgumentsNeedAnEndOfTheCommand) {
+  for (const char* text : {"python3 x.py", "cd a && python3 x.py\n", "echo 'a #b'", "x done",
+                           "echo a#b", "a |\n b", "echo \"it's # done\""})
+    EXPECT_EQ(arguments_problem(text), std::string_view(text) == "x done" ? "ends in 'done'" : "")
+        << text;
+  for (const char* text : {"x # train", "x;", "x &", "(cd a; x)", "{ x; }", "while a; do b; done\n",
+                           "if a; then b; fi", "x |", "x \\"})
+    EXPECT_NE(arguments_problem(text), "") << text;
+}
+
 TEST(ReadProject, OneLineForEachProblemWhateverTheFileHolds) {
   const std::string text =
       "name: a\n\"k\\n\\e[31m" + std::string(500, 'x') + "\": 1\nendpoint: \"a\\nb\\e[2J\"\n";
@@ -206,6 +245,17 @@ TEST(ReadProject, OneLineForEachProblemWhateverTheFileHolds) {
   EXPECT_EQ(split(shown, '\n').size(), 3u) << shown;
   EXPECT_EQ(shown.find('\x1b'), std::string::npos);
   EXPECT_LT(shown.size(), 700u);
+}
+
+TEST(Sweep, EveryCombinationTheLastChangingFastest) {
+  const auto result = read_project(
+      "name: a\ntrain: {run: x, sweep: {seed: -1..0, lr: [1e-3, {a: 1}]}}\n", nullptr);
+  ASSERT_TRUE(result.project.has_value()) << format_problems("f", result.problems);
+  std::string shown;
+  for (const Json& task : task_params(result.project->steps[0].sweep)) shown += task.dump() + " ";
+  EXPECT_EQ(shown,
+            R"({"lr":0.001,"seed":-1} {"lr":{"a":1},"seed":-1} {"lr":0.001,"seed":0} )"
+            R"({"lr":{"a":1},"seed":0} )");
 }
 
 TEST(Schema, NamesEveryKeyThatTheReaderTakes) {
@@ -217,11 +267,15 @@ TEST(Schema, NamesEveryKeyThatTheReaderTakes) {
     return text;
   };
   EXPECT_EQ(keys(schema["properties"]),
-            "data endpoint env keep mounts name secrets serve services steps train vars ");
+            "account data endpoint env keep mounts name secrets serve services steps train vars ");
   EXPECT_EQ(keys(schema["$defs"]["step"]["properties"]),
-            "after code env network output params resources retries run sandbox scratch ");
+            "after checkpoint code env network output params preemptible priority ranks resources "
+            "retries retry_on run sandbox scratch sweep ");
+  EXPECT_EQ(keys(schema["$defs"]["step"]["properties"]["checkpoint"]["anyOf"].as_array()[1]
+                       ["properties"]),
+            "grace keep match path resume signal ");
   EXPECT_EQ(keys(schema["$defs"]["serviceBody"]["properties"]),
-            "batch env handler model network replicas resources sandbox ");
+            "batch env handler model network priority replicas resources sandbox ");
 }
 
 TEST(Requirements, WhatIsTaken) {

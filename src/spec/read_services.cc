@@ -89,6 +89,7 @@ std::optional<Reference> read_service_map(const Section& section, const std::str
   if (const auto item = section.find("sandbox")) service.require = read_sandbox(*item);
   if (const auto item = section.find("batch")) read_batch(*item, service);
   if (const auto item = section.find("replicas")) read_replicas(*item, service);
+  if (const auto item = section.find("priority")) service.priority = read_priority(*item);
   if (const auto item = section.find("env")) service.env = read_env(*item);
   return model;
 }
@@ -109,7 +110,7 @@ void read_service(Draft& draft, const std::string& name, const std::string& defa
     model = Reference{default_model, value.key_place(), value.key()};
   } else {
     const Section section(
-        value, {"model", "handler", "resources", "network", "sandbox", "batch", "replicas", "env"},
+        value, {"model", "handler", "resources", "network", "sandbox", "batch", "replicas", "priority", "env"},
         default_model.empty() ? "a map with model, handler and more"
                               : "FILE.py:FUNCTION or a map with handler and more");
     if (value.is_map()) model = read_service_map(section, default_model, service);

@@ -8,6 +8,7 @@ namespace loam::spec {
 namespace {
 
 constexpr IntegerRange kRetries{0, 100};
+constexpr IntegerRange kRanks{1, kRanksMax};
 constexpr std::string_view kCommand = "a command: text for sh, or a list of words";
 constexpr std::string_view kOutputPath = "a folder that the step fills, such as model";
 
@@ -39,6 +40,7 @@ Command read_command(const Value& value) {
   if (const auto text = value.text(kCommand); text && fits_argument(value, *text)) {
     command.argv = {"sh", "-c", *text};
     command.text = *text;
+    command.shell = true;
   }
   return command;
 }
@@ -103,8 +105,9 @@ ReadOutput read_output(const Value& value, const std::string& project) {
 
 void read_step(Draft& draft, const std::string& name, const Value& value) {
   const Section section(value,
-                        {"run", "after", "params", "resources", "network", "sandbox", "scratch",
-                         "retries", "code", "output", "env"},
+                        {"run", "after", "params", "sweep", "ranks", "resources", "network", "sandbox", "scratch",
+                         "retries", "retry_on", "checkpoint", "preemptible", "priority", "code", "output",
+                         "env"},
                         "a map with run and more");
   Step step;
   step.name = name;
@@ -113,10 +116,13 @@ void read_step(Draft& draft, const std::string& name, const Value& value) {
   step.params = Json::object();
   step.env = draft.project.env;
   std::vector<Reference> after;
-  std::optional<Reference> output_path;
+  std::optional<Reference> output_path, checkpoint_path;
   if (const auto run = section.need("run", kCommand)) step.run = read_command(*run);
+  if (const auto item = section.find("ranks"))
+    step.ranks = static_cast<int>(item->integer(kRanks).value_or(1));
   if (const auto item = section.find("after")) after = read_after(*item);
   if (const auto item = section.find("params")) step.params = read_params(*item);
+  if (const auto item = section.find("sweep")) step.sweep = read_sweep(*item, step.params);
   if (const auto item = section.find("resources"))
     step.resources = read_resources(*item, Claimant::step);
   if (const auto item = section.find("network")) step.network = read_network(*item, step.network);
@@ -125,6 +131,26 @@ void read_step(Draft& draft, const std::string& name, const Value& value) {
     step.scratch = item->choice({"memory", "disk"}) == 1 ? Scratch::disk : Scratch::memory;
   if (const auto item = section.find("retries"))
     step.retries = static_cast<int>(item->integer(kRetries).value_or(0));
+  if (const auto item = section.find("retry_on")) {
+    step.retry_on = read_retry_on(*item);
+    if (!section.find("retries"))
+      item->problem("says what is tried again, but nothing is; add `retries: 3`");
+  }
+  if (const auto item = section.find("checkpoint")) {
+    ReadCheckpoint read = read_checkpoint(*item);
+    step.checkpoint = std::move(read.checkpoint);
+    step.preemptible = true;
+    checkpoint_path = std::move(read.path);
+    const std::string wrong = step.run.shell && !step.checkpoint->resume.empty()
+                                  ? arguments_problem(step.run.text)
+                                  : "";
+    if (!wrong.empty())
+      item->problem("resume: arguments go to the end of `run`, which " + wrong +
+                    "; write ${LOAM_CHECKPOINT:+--resume $LOAM_CHECKPOINT} where they belong");
+  }
+  if (const auto item = section.find("preemptible"))
+    step.preemptible = item->boolean().value_or(step.preemptible);
+  if (const auto item = section.find("priority")) step.priority = read_priority(*item);
   if (const auto item = section.find("code")) step.code = read_code(*item);
   if (const auto item = section.find("output")) {
     ReadOutput read = read_output(*item, draft.project.name);
@@ -136,6 +162,7 @@ void read_step(Draft& draft, const std::string& name, const Value& value) {
   draft.project.steps.push_back(std::move(step));
   draft.afters.push_back(std::move(after));
   draft.outputs.push_back(std::move(output_path));
+  draft.checkpoints.push_back(std::move(checkpoint_path));
 }
 
 }  // namespace loam::spec

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <utility>
 
 #include "base/text.h"
 #include "spec/scalar.h"
@@ -16,44 +17,89 @@ std::string format_number(double value) {
   return {buffer.data(), end.ptr};
 }
 
-// Keys that people put a level too high or too low.
-struct Home {
-  std::string_view key;
-  std::string_view where;
-};
-constexpr std::array kHomes{
-    Home{"cpus", "under resources:"},
-    Home{"memory", "under resources:"},
-    Home{"gpus", "under resources:"},
-    Home{"time", "under resources: of a step"},
-    Home{"max", "under batch:"},
-    Home{"delay_max", "under batch:"},
-    Home{"base", "under env:"},
-    Home{"apt", "under env:"},
-    Home{"pip", "under env:"},
-    Home{"require", "under sandbox:"},
-    Home{"run", "in a step"},
-    Home{"params", "in a step"},
-    Home{"after", "in a step"},
-    Home{"retries", "in a step"},
-    Home{"scratch", "in a step"},
-    Home{"output", "in a step"},
-    Home{"code", "in a step"},
-    Home{"handler", "in a service"},
-    Home{"batch", "in a service"},
-    Home{"replicas", "in a service"},
-    Home{"model", "in a service"},
-    Home{"vars", "at the top of the file"},
-    Home{"mounts", "at the top of the file"},
-    Home{"secrets", "at the top of the file"},
-    Home{"data", "at the top of the file"},
-    Home{"endpoint", "at the top of the file"},
-    Home{"keep", "at the top of the file"},
+constexpr std::array kProjectHomes{
+    KeyHome{"cpus", "under resources:"},
+    KeyHome{"memory", "under resources:"},
+    KeyHome{"gpus", "under resources:"},
+    KeyHome{"devices", "under resources:"},
+    KeyHome{"pin", "under resources:"},
+    KeyHome{"hugepages", "under resources:"},
+    KeyHome{"time", "under resources: of a step"},
+    KeyHome{"max", "under batch:"},
+    KeyHome{"delay_max", "under batch:"},
+    KeyHome{"base", "under env:"},
+    KeyHome{"apt", "under env:"},
+    KeyHome{"pip", "under env:"},
+    KeyHome{"require", "under sandbox:"},
+    KeyHome{"run", "in a step"},
+    KeyHome{"params", "in a step"},
+    KeyHome{"after", "in a step"},
+    KeyHome{"retries", "in a step"},
+    KeyHome{"retry_on", "in a step"},
+    KeyHome{"checkpoint", "in a step"},
+    KeyHome{"preemptible", "in a step"},
+    KeyHome{"match", "under checkpoint:"},
+    KeyHome{"resume", "under checkpoint:"},
+    KeyHome{"grace", "under checkpoint:"},
+    KeyHome{"scratch", "in a step"},
+    KeyHome{"output", "in a step"},
+    KeyHome{"code", "in a step"},
+    KeyHome{"handler", "in a service"},
+    KeyHome{"batch", "in a service"},
+    KeyHome{"replicas", "in a service"},
+    KeyHome{"model", "in a service"},
+    KeyHome{"vars", "at the top of the file"},
+    KeyHome{"mounts", "at the top of the file"},
+    KeyHome{"secrets", "at the top of the file"},
+    KeyHome{"data", "at the top of the file"},
+    KeyHome{"endpoint", "at the top of the file"},
+    KeyHome{"keep", "at the top of the file"},
+    KeyHome{"account", "at the top of the file"},
 };
 
-std::string home_of(std::string_view key) {
-  for (const Home& home : kHomes)
+std::string home_of(std::span<const KeyHome> homes, std::string_view key) {
+  for (const KeyHome& home : homes)
     if (home.key == key) return "; it belongs " + std::string(home.where);
+  return "";
+}
+
+// What other tools' files call it.
+struct OtherName {
+  std::string_view theirs, ours;
+};
+constexpr std::array kOtherNames{
+    OtherName{"command", "run"},        OtherName{"cmd", "run"},
+    OtherName{"depends_on", "after"},   OtherName{"needs", "after"},
+    OtherName{"dependencies", "after"}, OtherName{"parameters", "params"},
+    OtherName{"args", "params"},        OtherName{"mem", "memory"},
+    OtherName{"timeout", "time"},       OtherName{"retry", "retries"},
+    OtherName{"environment", "env"},    OtherName{"variables", "vars"},
+    OtherName{"volumes", "mounts"},     OtherName{"packages", "apt"},
+    OtherName{"requirements", "pip"},   OtherName{"port", "endpoint"},
+    OtherName{"ports", "endpoint"},     OtherName{"jobs", "steps"},
+    OtherName{"tasks", "steps"},
+};
+
+std::string near_key(const std::string& wrong, const std::vector<std::string>& keys) {
+  for (const OtherName& other : kOtherNames)
+    if (other.theirs == wrong && std::find(keys.begin(), keys.end(), other.ours) != keys.end())
+      return std::string(other.ours);
+  return nearest(wrong, keys);
+}
+
+// A key of another level with its letters in another order, or without its last one. More would
+// find something for every word.
+std::string near_home(std::span<const KeyHome> homes, std::string_view wrong) {
+  const auto sorted = [](std::string_view text) {
+    std::string letters(text);
+    std::sort(letters.begin(), letters.end());
+    return letters;
+  };
+  for (const KeyHome& home : homes)
+    if (sorted(home.key) == sorted(wrong) ||
+        (home.key.starts_with(wrong) && home.key.size() == wrong.size() + 1))
+      return "; did you mean '" + std::string(home.key) + "'? It belongs " +
+             std::string(home.where);
   return "";
 }
 
@@ -75,6 +121,15 @@ std::string size_hint(std::string_view text) {
 }
 
 }  // namespace
+
+std::span<const KeyHome> project_key_homes() { return kProjectHomes; }
+
+std::vector<Problem> Reader::in_file_order() {
+  std::stable_sort(problems.begin(), problems.end(), [](const Problem& a, const Problem& b) {
+    return std::pair(a.place.line, a.place.column) < std::pair(b.place.line, b.place.column);
+  });
+  return std::move(problems);
+}
 
 std::string one_of(const std::vector<std::string>& choices) {
   std::string text;
@@ -144,12 +199,23 @@ std::optional<double> Value::number(NumberRange range) const {
     wrong_type(expected);
     return {};
   }
+  if (has_leading_zero(node_->text)) {
+    problem(quoted(node_->text) + " could be read as octal; write it without the leading zero");
+    return {};
+  }
   const auto value = parse_number(node_->text);
   if (!value || *value < range.min || *value > range.max) {
     problem(node_->text.substr(0, 40) + " is out of range; expected " + expected);
     return {};
   }
   return value;
+}
+
+std::optional<bool> Value::boolean() const {
+  if (is_scalar() && scalar_type(*node_) == ScalarType::boolean)
+    return node_->text[0] == 't' || node_->text[0] == 'T';
+  wrong_type("true or false");
+  return {};
 }
 
 std::optional<std::uint64_t> Value::size_bytes(SizeRange range) const {
@@ -214,10 +280,11 @@ std::optional<std::size_t> Value::choice(const std::vector<std::string>& choices
   return {};
 }
 
-std::vector<Value> Value::items(std::string_view expected) const {
+std::vector<Value> Value::items(std::string_view expected, Items kind) const {
   std::vector<Value> values;
   if (!is_list()) {
-    const bool mend = is_text() && node_->text.size() < 40 && !node_->text.empty();
+    const bool mend =
+        kind == Items::texts && is_text() && node_->text.size() < 40 && !node_->text.empty();
     problem("expected " + std::string(expected) + ", found " + found(*node_) +
             (mend ? "; write [" + node_->text + "]" : ""));
     return values;
@@ -249,20 +316,27 @@ Section::Section(const Value& value, std::vector<std::string> keys, std::string_
     if (std::find(keys.begin(), keys.end(), member.key) == keys.end()) unknown_key(member, keys);
 }
 
-void Section::unknown_key(const Member& member, const std::vector<std::string>& keys) const {
+void Section::unknown_key(const Member& member, const std::vector<std::string>& keys) {
   std::string message = "unknown key";
-  const std::string home = home_of(member.key);
-  const std::string near = did_you_mean(member.key, keys);
-  if (member.key == "<<")
+  const std::string home = home_of(value_.reader().homes, member.key);
+  const std::string near = near_key(member.key, keys);
+  const bool one_letter_off = near.size() <= member.key.size() + 1 && near.starts_with(member.key);
+  if (member.key == "<<") {
+    merged_ = true;
     message +=
         "; merge keys are not part of YAML 1.2: write the keys out, or use an alias for a whole "
         "value";
-  else if (!home.empty())
+  } else if (!near.empty() && (home.empty() || one_letter_off)) {
+    meant_.push_back(near);
+    message += "; did you mean '" + near + "'?";
+  } else if (!home.empty()) {
     message += home;
-  else if (!near.empty())
-    message += near;
-  else
+  } else if (const std::string elsewhere = near_home(value_.reader().homes, member.key);
+             !elsewhere.empty()) {
+    message += elsewhere;
+  } else {
     message += "; expected one of " + join(keys, ", ");
+  }
   value_.reader().problem(member.place, join_key(value_.key(), member.key), std::move(message));
 }
 
@@ -275,7 +349,8 @@ std::optional<Value> Section::find(std::string_view key) const {
 
 std::optional<Value> Section::need(std::string_view key, std::string_view expected) const {
   auto value = find(key);
-  if (!value && value_.is_map())
+  const bool meant = merged_ || std::find(meant_.begin(), meant_.end(), key) != meant_.end();
+  if (!value && value_.is_map() && !meant)
     value_.reader().problem(value_.key_place(), join_key(value_.key(), key),
                             "is missing; expected " + std::string(expected));
   return value;

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,14 +19,23 @@
 
 namespace loam::spec {
 
+// A key that people put a level too high or too low, and where it belongs ("under resources:").
+struct KeyHome {
+  std::string_view key;
+  std::string_view where;
+};
+std::span<const KeyHome> project_key_homes();
+
 struct Reader {
   const Folder* folder = nullptr;
   const std::vector<std::string>* known_models = nullptr;
   std::vector<Problem> problems;
+  std::span<const KeyHome> homes;
 
   void problem(Place place, std::string key, std::string message) {
     problems.push_back({place, std::move(key), std::move(message)});
   }
+  std::vector<Problem> in_file_order();  // what was noted, handed over
 };
 
 struct IntegerRange {
@@ -70,12 +80,15 @@ class Value {
   // Each notes a problem and returns none where the value is something else.
   std::optional<std::string> text(std::string_view expected) const;     // not empty
   std::optional<std::string> written(std::string_view expected) const;  // any scalar, as written
+  std::optional<bool> boolean() const;
   std::optional<std::int64_t> integer(IntegerRange range) const;
   std::optional<double> number(NumberRange range) const;
   std::optional<std::uint64_t> size_bytes(SizeRange range) const;
   std::optional<std::chrono::nanoseconds> duration(DurationRange range) const;
   std::optional<std::size_t> choice(const std::vector<std::string>& choices) const;  // its index
-  std::vector<Value> items(std::string_view expected) const;         // of a list; else none
+  enum class Items { texts, maps };  // of maps no text is near: no mend is offered
+  std::vector<Value> items(std::string_view expected,
+                           Items kind = Items::texts) const;         // of a list; else none
   std::vector<NamedValue> members(std::string_view expected) const;  // of a map; else none
 
  private:
@@ -97,14 +110,17 @@ class Section {
   Section(const Value& value, std::vector<std::string> keys, std::string_view expected);
 
   std::optional<Value> find(std::string_view key) const;
-  // Notes a missing key; `expected` says what should be there.
+  // Notes a missing key, unless another was probably meant as it; `expected` says what should be
+  // there.
   std::optional<Value> need(std::string_view key, std::string_view expected) const;
   const Value& value() const { return value_; }
 
  private:
-  void unknown_key(const Member& member, const std::vector<std::string>& keys) const;
+  void unknown_key(const Member& member, const std::vector<std::string>& keys);
 
   Value value_;
+  std::vector<std::string> meant_;  // known keys that unknown ones were probably meant as
+  bool merged_ = false;             // "<<": what it was to bring is not called missing
 };
 
 // "'a', 'b' or 'c'"

@@ -136,17 +136,65 @@ void check_clashes(Reader& reader, const Draft& draft, const Index& index) {
   }
 }
 
-// Data folders are bound read-only at their own place.
-void check_outputs(Reader& reader, const Draft& draft) {
-  for (const auto& output : draft.outputs) {
-    if (!output || output->name.empty()) continue;
-    for (const DataSource& source : draft.project.data) {
-      const std::string folder = pattern_folder(source.files);
-      if (!folder.empty() && starts_with_path(output->name, folder))
-        reader.problem(output->place, output->key,
-                       quoted(output->name) + " lies in the folder of data " + quoted(source.name) +
-                           ", which jobs cannot write; choose another folder");
+std::size_t count_tasks(const Step& step) {
+  std::size_t tasks = 1;
+  for (const Swept& swept : step.sweep)
+    tasks = std::min(tasks * std::max<std::size_t>(swept.values.size(), 1), kTasksMax);
+  return tasks;
+}
+
+// Tasks are named STEP.N; which of their models is the newest only their ends decide.
+void check_sweeps(Reader& reader, const Draft& draft) {
+  for (const Step& step : draft.project.steps) {
+    if (step.sweep.empty()) continue;
+    std::set<std::string> names;
+    for (std::size_t i = 1; i <= count_tasks(step); ++i) names.insert(task_name(step.name, i));
+    const auto clash = [&](const std::string& name, Place place, const std::string& key) {
+      if (names.contains(name))
+        reader.problem(place, key,
+                       quoted(name) + " is a task's name of the sweep " + quoted(step.name) +
+                           "; a run's parts need names of their own");
+    };
+    for (const Step& other : draft.project.steps)
+      clash(other.name, other.place, "steps." + other.name);
+    for (std::size_t i = 0; i < draft.project.services.size(); ++i) {
+      const Service& service = draft.project.services[i];
+      clash(service.name, service.place, draft.service_keys[i]);
+      if (step.output && step.output->model == service.model && !service.version)
+        reader.problem(draft.models[i] ? draft.models[i]->place : service.place,
+                       draft.models[i] ? draft.models[i]->key : draft.service_keys[i],
+                       "each task of the sweep " + quoted(step.name) + " makes a version of " +
+                           quoted(service.model) + "; say which one serves, such as " +
+                           service.model + "@1");
     }
+  }
+}
+
+// Data folders are bound read-only at their own place.
+void check_not_in_data(Reader& reader, const Draft& draft, const Reference& folder) {
+  for (const DataSource& source : draft.project.data) {
+    const std::string data = pattern_folder(source.files);
+    if (!data.empty() && starts_with_path(folder.name, data))
+      reader.problem(folder.place, folder.key,
+                     quoted(folder.name) + " lies in the folder of data " + quoted(source.name) +
+                         ", which jobs cannot write; choose another folder");
+  }
+}
+
+// Of one folder for both, the checkpoints are what `match` names and the output is the rest.
+void check_folders(Reader& reader, const Draft& draft) {
+  for (std::size_t i = 0; i < draft.outputs.size(); ++i) {
+    const auto& output = draft.outputs[i];
+    const auto& checkpoint = draft.checkpoints[i];
+    if (output && !output->name.empty()) check_not_in_data(reader, draft, *output);
+    if (!checkpoint || checkpoint->name.empty()) continue;
+    check_not_in_data(reader, draft, *checkpoint);
+    if (!output || output->name.empty() || output->name == checkpoint->name) continue;
+    if (starts_with_path(checkpoint->name, output->name) ||
+        starts_with_path(output->name, checkpoint->name))
+      reader.problem(checkpoint->place, checkpoint->key,
+                     quoted(checkpoint->name) + " and the output " + quoted(output->name) +
+                         " lie in each other; expected two folders, or the same one for both");
   }
 }
 
@@ -163,7 +211,8 @@ void check_references(Reader& reader, Draft& draft) {
   check_afters(reader, draft, index);
   check_models(reader, draft);
   check_clashes(reader, draft, index);
-  check_outputs(reader, draft);
+  check_sweeps(reader, draft);
+  check_folders(reader, draft);
   const Order order = order_steps(draft, index);
   check_cycles(reader, draft, index, order.done);
   if (order.runnable.size() == draft.project.steps.size()) reorder(draft, order.runnable);

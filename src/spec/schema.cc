@@ -70,6 +70,7 @@ constexpr std::string_view kSchema = R"json({
         {"$ref": "#/$defs/serviceBody", "required": ["handler"]}
       ]
     },
+    "account": {"$ref": "#/$defs/name", "description": "The account, of the node's configuration, whose shares and quota the project's jobs count against."},
     "endpoint": {
       "description": "Where all services of the project answer.",
       "type": "string", "default": "127.0.0.1:8000",
@@ -168,9 +169,35 @@ constexpr std::string_view kSchema = R"json({
       "properties": {
         "cpus": {"type": "number", "minimum": 0.1, "maximum": 4096, "default": 1, "description": "CPU cores; fractions are shares."},
         "memory": {"$ref": "#/$defs/size", "default": "1GiB", "description": "Such as 2GiB or 512MB; at least 16MiB."},
-        "gpus": {"type": "integer", "minimum": 0, "maximum": 1024, "default": 0},
+        "pin": {"type": "boolean", "default": false, "description": "Whole cores that no other job uses."},
+        "hugepages": {"type": ["string", "integer"], "description": "That much in huge pages, besides memory; such as 512MiB."},
+        "gpus": {"$ref": "#/$defs/deviceRequest", "default": 0},
+        "devices": {
+          "description": "Devices that the node's configuration declares, by name.",
+          "type": "object", "maxProperties": 64,
+          "propertyNames": {"$ref": "#/$defs/name", "not": {"enum": ["gpu", "gpus"]}},
+          "additionalProperties": {"$ref": "#/$defs/deviceRequest"}
+        },
         "time": {"$ref": "#/$defs/duration", "description": "The attempt is ended after it. Without it there is no limit."}
       }
+    },
+    "priority": {
+      "description": "Higher goes first in the queue, and may preempt lower. Below 0 is for everybody; above it, on a node that users share, for root and the admins.",
+      "type": "integer", "minimum": -1000, "maximum": 1000, "default": 0
+    },
+    "deviceRequest": {
+      "description": "How many, or which: {count: 2, model: H100, memory: 40GiB}.",
+      "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": 1024},
+        {
+          "type": "object", "additionalProperties": false,
+          "properties": {
+            "count": {"type": "integer", "minimum": 0, "maximum": 1024, "default": 1},
+            "model": {"type": ["string", "number", "boolean"], "description": "A part of the model's name, in any case."},
+            "memory": {"$ref": "#/$defs/size", "description": "Of each, at least."}
+          }
+        }
+      ]
     },
     "network": {"enum": ["host", "none"], "description": "host: the machine's network. none: no network."},
     "sandbox": {
@@ -179,7 +206,7 @@ constexpr std::string_view kSchema = R"json({
         "require": {
           "description": "Guards without which the job is refused rather than run with a note.",
           "type": "array",
-          "items": {"enum": ["namespaces", "seccomp", "memory", "cpu", "processes", "network", "devices", "idmap", "user_namespaces", "overlay", "kill", "no_new_privs"]}
+          "items": {"enum": ["namespaces", "seccomp", "memory", "cpu", "processes", "network", "devices", "idmap", "user_namespaces", "overlay", "kill", "no_new_privs", "pinning", "hugepages"]}
         }
       }
     },
@@ -203,8 +230,10 @@ constexpr std::string_view kSchema = R"json({
     },
     "step": {
       "type": "object", "additionalProperties": false, "required": ["run"],
+      "dependentRequired": {"retry_on": ["retries"]},
       "properties": {
         "run": {"$ref": "#/$defs/command"},
+        "ranks": {"type": "integer", "minimum": 1, "maximum": 256, "description": "That many processes start together, each with RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT; resources are of each."},
         "after": {
           "description": "Steps that must have succeeded.",
           "type": "array", "uniqueItems": true, "items": {"type": "string", "minLength": 1}
@@ -213,11 +242,58 @@ constexpr std::string_view kSchema = R"json({
           "description": "What loam.params() returns and LOAM_PARAMS carries as JSON.",
           "type": "object", "propertyNames": {"minLength": 1}, "additionalProperties": {"$ref": "#/$defs/parameter"}
         },
+        "sweep": {
+          "description": "One task for each combination of these parameters: lists of values, or ranges such as 1..5. At most 1000 tasks.",
+          "type": "object", "minProperties": 1, "propertyNames": {"minLength": 1},
+          "additionalProperties": {
+            "anyOf": [
+              {"type": "array", "minItems": 1, "uniqueItems": true, "items": {"$ref": "#/$defs/parameter"}},
+              {"type": "string", "pattern": "^-?[0-9]+\\.\\.-?[0-9]+$"}
+            ]
+          }
+        },
         "resources": {"$ref": "#/$defs/resources"},
         "network": {"$ref": "#/$defs/network", "default": "host"},
         "sandbox": {"$ref": "#/$defs/sandbox"},
         "scratch": {"enum": ["memory", "disk"], "default": "memory", "description": "Where files go that are written outside the project."},
         "retries": {"type": "integer", "minimum": 0, "maximum": 100, "default": 0, "description": "Further tries after a failed attempt."},
+        "retry_on": {
+          "description": "Which failures are tried again, and cost a retry. Without it every failure.",
+          "type": "array", "minItems": 1, "uniqueItems": true,
+          "items": {
+            "type": "string",
+            "pattern": "^(node|oom|time|start|output|signal(:(SIG)?(USR1|USR2|HUP|INT|QUIT|ALRM|TERM|KILL|SEGV|BUS|ABRT|ILL|FPE|PIPE))?|exit(:([1-9]|[1-9][0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?)$",
+            "examples": ["node", "oom", "exit:75"]
+          }
+        },
+        "checkpoint": {
+          "description": "The folder that outlives an attempt, so that the next one resumes from the last completed checkpoint.",
+          "anyOf": [
+            {"$ref": "#/$defs/outputPath"},
+            {
+              "type": "object", "additionalProperties": false, "required": ["path"],
+              "properties": {
+                "path": {"$ref": "#/$defs/outputPath"},
+                "match": {
+                  "description": "Names of completed checkpoints in the folder.",
+                  "$ref": "#/$defs/pattern", "default": "checkpoint-*", "pattern": "^(?!\\.loam)(?!\\*\\*$)[^/]*$"
+                },
+                "signal": {"enum": ["USR1", "USR2", "HUP", "INT", "QUIT", "ALRM", "TERM", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGINT", "SIGQUIT", "SIGALRM", "SIGTERM"], "default": "USR1", "description": "Sent before a preemption to the processes that catch it."},
+                "grace": {"$ref": "#/$defs/duration", "default": "30s", "description": "How long they may take to end; 1s to 24h."},
+                "keep": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 3, "description": "The newest checkpoints that stay."},
+                "resume": {
+                  "description": "Arguments for the end of the command where there is a checkpoint; {path} is its path.",
+                  "anyOf": [
+                    {"type": "string", "pattern": "\\S"},
+                    {"type": "array", "items": {"type": ["string", "number", "boolean"]}}
+                  ]
+                }
+              }
+            }
+          ]
+        },
+        "priority": {"$ref": "#/$defs/priority"},
+        "preemptible": {"type": "boolean", "description": "May be ended for more urgent work and queued again. With checkpoint true, else false by default."},
         "code": {
           "description": "What of the project counts when a step is checked for changes. Without it everything does.",
           "type": "array", "minItems": 1, "items": {"$ref": "#/$defs/projectPath"}
@@ -258,7 +334,10 @@ constexpr std::string_view kSchema = R"json({
           "properties": {
             "cpus": {"$ref": "#/$defs/resources/properties/cpus"},
             "memory": {"$ref": "#/$defs/resources/properties/memory"},
-            "gpus": {"$ref": "#/$defs/resources/properties/gpus"}
+            "pin": {"$ref": "#/$defs/resources/properties/pin"},
+            "hugepages": {"$ref": "#/$defs/resources/properties/hugepages"},
+            "gpus": {"$ref": "#/$defs/resources/properties/gpus"},
+            "devices": {"$ref": "#/$defs/resources/properties/devices"}
           }
         },
         "network": {"$ref": "#/$defs/network", "default": "none"},
@@ -271,6 +350,7 @@ constexpr std::string_view kSchema = R"json({
             "delay_max": {"$ref": "#/$defs/duration", "default": "5ms", "description": "How long a request may wait for others; at most 10s."}
           }
         },
+        "priority": {"$ref": "#/$defs/priority"},
         "replicas": {"type": "integer", "minimum": 1, "maximum": 256, "default": 1},
         "env": {"$ref": "#/$defs/env"}
       }

@@ -6,13 +6,13 @@
 #include <yaml-cpp/parser.h>
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <sstream>
 #include <utility>
 
 #include "base/text.h"
 #include "spec/bytes.h"
+#include "spec/yaml_words.h"
 
 namespace loam::spec {
 namespace {
@@ -166,7 +166,7 @@ class Builder : public YAML::EventHandler {
   void stop(Place place, std::string message);
   void problem(Place place, std::string key, std::string message);
   std::string path() const;
-  void check_tag(Place place, const std::string& tag, std::string_view allowed);
+  bool check_tag(Place place, const std::string& tag, std::string_view allowed);
   void check_tab(Place place);
 
   const Source& source_;
@@ -198,9 +198,15 @@ std::string Builder::path() const {
 }
 
 // Plain scalars come with "?", quoted ones with "!".
-void Builder::check_tag(Place place, const std::string& tag, std::string_view allowed) {
-  if (tag.empty() || tag == "?" || tag == "!" || tag == allowed) return;
-  problem(place, path(), "the tag " + quoted(tag) + " is not known here; remove it");
+bool Builder::check_tag(Place place, const std::string& tag, std::string_view allowed) {
+  if (tag.empty() || tag == "?" || tag == "!" || tag == allowed) return true;
+  static constexpr std::string_view kStandard = "tag:yaml.org,2002:";
+  const std::string written =
+      tag.starts_with(kStandard) ? "!!" + tag.substr(kStandard.size()) : tag;
+  problem(place, path(),
+          "the tag " + quoted(written) +
+              " is not known here; remove it, or put text that begins with '!' in quotes");
+  return false;
 }
 
 // YAML forbids tabs as indentation; yaml-cpp lets some pass. A value that begins a line is what
@@ -225,7 +231,8 @@ void Builder::OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anc
   if (node.quoted && !source_.closes_quote(mark))
     return stop(node.place, "not valid YAML: this quote is never closed");
   check_tab(node.place);
-  check_tag(node.place, tag, "tag:yaml.org,2002:str");
+  // What was meant as text and read as a tag is not empty, too.
+  if (!check_tag(node.place, tag, "tag:yaml.org,2002:str") && value.empty()) node.text = tag;
   if (value.find('\0') != std::string::npos || !is_utf8(value)) {
     problem(node.place, path(), "an escape makes a NUL byte or no valid character; remove it");
     node.text = "?";
@@ -313,67 +320,6 @@ void Builder::put_member(Frame& frame, Node value) {
   }
   frame.places.emplace(key.text, key.place);
   frame.node.members.push_back({std::move(key.text), key.place, std::move(value)});
-}
-
-// yaml-cpp's words for what it does not expect, and what they mean to a person.
-struct Wording {
-  std::string_view theirs;
-  std::string_view ours;
-};
-constexpr std::array kWordings{
-    Wording{"illegal map value",
-            "a ':' that no key can have here; check the indentation, and quote text that has ': ' "
-            "in it"},
-    Wording{"illegal block entry", "a '-' that no list can have here; check the indentation"},
-    Wording{"illegal map key", "a '?' that no map can have here"},
-    Wording{"end of map flow not found", "expected ',' or '}' before this"},
-    Wording{"end of sequence flow not found", "expected ',' or ']' before this"},
-    Wording{"end of map not found",
-            "this does not fit the keys around it; check the indentation and that each key ends in "
-            "':'"},
-    Wording{"end of sequence not found",
-            "this does not fit the list around it; check the indentation"},
-    Wording{"illegal EOF in scalar", "a quote that is never closed"},
-    Wording{"illegal document indicator in scalar", "a quote that is never closed"},
-    Wording{"illegal flow end", "a closing bracket that nothing opened"},
-    Wording{"unknown token", "a character that cannot begin a value; put the value in quotes"},
-    Wording{"unknown escape character",
-            "an unknown escape in double quotes; use single quotes, or \\\\ for a backslash"},
-    Wording{"illegal tab when looking for indentation", "a tab indents text; indent with spaces"},
-    Wording{"the referenced anchor is not defined", "an alias of an anchor that does not exist"},
-};
-
-std::string explain(const std::string& message) {
-  for (const Wording& wording : kWordings)
-    if (message.find(wording.theirs) != std::string::npos)
-      return "not valid YAML: " + std::string(wording.ours);
-  return "not valid YAML: " + printable(message);
-}
-
-// The parser stumbles on the line of the tab or on what follows it.
-Problem syntax_problem(Place place, const std::string& message, const Indentation& indentation) {
-  static constexpr int kLinesBack = 3;
-  int seen = 0;
-  for (int line = place.line; line > 0 && seen < kLinesBack; --line) {
-    const int column = indentation.tab_column(line);
-    const bool blank = indentation.content_column(line) == 0;
-    if (blank && line == place.line && column > 0)
-      return {{line, column}, "", "a tab in a line that looks empty; remove it"};
-    if (blank) continue;
-    if (column > 0) return {{line, column}, "", "a tab indents this line; indent with spaces"};
-    ++seen;
-  }
-  return {place, "", explain(message)};
-}
-
-Problem second_document_problem(Place place, std::string_view text) {
-  int line = 1;
-  for (const std::string& content : split(text, '\n')) {
-    if (line > 1 && line <= place.line && content.starts_with("---"))
-      return {place, "", "a second document begins here; loam.yaml is one document"};
-    ++line;
-  }
-  return {place, "", "not valid YAML: this belongs to nothing before it; check the indentation"};
 }
 
 }  // namespace

@@ -55,7 +55,9 @@ TEST(Yaml, AByteOrderMarkIsNoCharacter) {
   const Document document = read_yaml(
       "\xEF\xBB\xBF"
       "a: !x b\n");
-  EXPECT_EQ(only_problem(document), "1:4: the tag '!x' is not known here; remove it");
+  EXPECT_EQ(
+      only_problem(document),
+      "1:4: the tag '!x' is not known here; remove it, or put text that begins with '!' in quotes");
 }
 
 TEST(Yaml, RefusesAFileOverTheLimitBeforeParsing) {

@@ -52,7 +52,7 @@ class Collector {
   Result<void> copies() {
     for (const std::string& name : LOAM_TRY(names_in(layout_.copies.get(), kNamesMax))) {
       const auto digest = Digest::parse(name.substr(0, 64));
-      const std::lock_guard lock(layout_.names);
+      const MutexLock lock(layout_.names);
       if (digest && keeps_tree(*digest)) continue;
       report_.freed_bytes += LOAM_TRY(own_bytes(layout_.path + "/copies/" + name));
       if (!dry_run_) LOAM_CHECK(remove_folder(layout_.copies, name));
@@ -64,7 +64,7 @@ class Collector {
   Result<void> trees() {
     for (const std::string& name : LOAM_TRY(names_in(layout_.trees.get(), kNamesMax))) {
       const auto digest = Digest::parse(name);
-      const std::lock_guard lock(layout_.names);
+      const MutexLock lock(layout_.names);
       if (digest && keeps_tree(*digest)) continue;
       ++report_.removed_trees;
       if (dry_run_) {
@@ -85,7 +85,7 @@ class Collector {
   Result<void> listings() {
     if (dry_run_) return {};
     for (const std::string& name : LOAM_TRY(names_in(layout_.listings.get(), kNamesMax))) {
-      const std::lock_guard lock(layout_.names);
+      const MutexLock lock(layout_.names);
       if (::faccessat(layout_.trees.get(), name.c_str(), F_OK, 0) == 0) continue;
       if (const int error = disk_.unlink(layout_.listings.get(), name);
           error != 0 && error != ENOENT)
@@ -128,7 +128,7 @@ class Collector {
         [this](const Fd& folder, const std::string& name, const struct stat& status,
                const std::string& hex) -> Result<void> {
           const auto digest = Digest::parse(hex);
-          const std::lock_guard lock(layout_.names);
+          const MutexLock lock(layout_.names);
           if (digest && (roots_.blobs.contains(*digest) || layout_.pins->holds(*digest))) return {};
           return remove_file(folder, name, status, report_.removed_blobs);
         });
@@ -181,7 +181,7 @@ class Collector {
 }  // namespace
 
 Result<GarbageReport> Store::collect(const Roots& roots, bool dry_run) {
-  const std::lock_guard lock(impl_->maintenance);
+  const MutexLock lock(impl_->maintenance);
   return Collector(*impl_, roots, dry_run).run();
 }
 

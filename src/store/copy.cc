@@ -91,7 +91,7 @@ Result<std::string> Store::copy_for(const Digest& tree, std::uint32_t uid, std::
   const std::string path = impl.path + "/copies/" + name;
   const auto is_there = [&] { return ::faccessat(impl.copies.get(), name.c_str(), F_OK, 0) == 0; };
   {
-    const std::lock_guard lock(impl.names);
+    const MutexLock lock(impl.names);
     impl.pins->note_put(tree);
     if (is_there()) return path;
   }
@@ -107,7 +107,7 @@ Result<std::string> Store::copy_for(const Digest& tree, std::uint32_t uid, std::
   LOAM_CHECK(TreeCopy(impl.disk, from.get(), to.get(), uid, gid).make(entries));
   if (const int error = impl.disk.sync_all(to.get()); error != 0)
     return impl.disk.failed(error, "sync");
-  const std::lock_guard lock(impl.names);
+  const MutexLock lock(impl.names);
   const int error = impl.disk.rename(impl.temp.get(), temp, impl.copies.get(), name);
   if (error != 0 && !is_there()) return impl.disk.failed(error, "copies/" + name);
   return path;

@@ -5,8 +5,8 @@
 
 #include <atomic>
 #include <map>
-#include <mutex>
 
+#include "base/mutex.h"
 #include "store/snapshot.h"
 #include "store/snapshot_stream.h"
 #include "store/store.h"
@@ -171,10 +171,10 @@ TEST(StoreFaults, NothingGetsANameBeforeItWasSynced) {
     const TestFolder state;
     const TestFolder source;
     many ? fill_many(source) : fill(source);
-    std::mutex mutex;
+    Mutex mutex;
     std::vector<std::pair<std::string, std::string>> calls;
     auto store = Store::open(state / "store", [&](std::string_view call, std::string_view path) {
-      const std::lock_guard lock(mutex);
+      const MutexLock lock(mutex);
       calls.emplace_back(call, path);
       return 0;
     });

@@ -8,13 +8,13 @@
 namespace loam::store {
 
 std::uint64_t PinBook::add() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   live_.insert(next_);
   return next_++;
 }
 
 void PinBook::drop(std::uint64_t pin) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   live_.erase(pin);
   if (live_.empty()) {
     puts_.clear();
@@ -25,12 +25,12 @@ void PinBook::drop(std::uint64_t pin) {
 }
 
 void PinBook::note_put(const Digest& digest) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (!live_.empty()) puts_[digest] = next_;
 }
 
 bool PinBook::holds(const Digest& digest) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return puts_.contains(digest);
 }
 

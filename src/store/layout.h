@@ -6,11 +6,11 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <string>
 
 #include "base/fd.h"
+#include "base/mutex.h"
 #include "base/result.h"
 #include "base/sha256.h"
 #include "store/disk.h"
@@ -27,11 +27,11 @@ class PinBook {
   bool holds(const Digest& digest) const;
 
  private:
-  mutable std::mutex mutex_;
-  std::uint64_t next_ = 0;  // guarded by mutex_, as all below
-  std::set<std::uint64_t> live_;
-  std::map<Digest, std::uint64_t> puts_;  // next_ at the last put: over the number of each pin that
-                                          // lived then; empty without pins
+  mutable Mutex mutex_;
+  std::uint64_t next_ LOAM_GUARDED_BY(mutex_) = 0;
+  std::set<std::uint64_t> live_ LOAM_GUARDED_BY(mutex_);
+  // next_ at the last put: over the number of each pin that lived then; empty without pins.
+  std::map<Digest, std::uint64_t> puts_ LOAM_GUARDED_BY(mutex_);
 };
 
 class Store::Pin {
@@ -73,8 +73,8 @@ struct Layout {
   std::atomic<std::uint64_t> temp_count{0};
   // Held while a tree or a blob gets or loses its name, so that "is it there?" and "then remember
   // that it was put" are one step for the collector.
-  std::mutex names;
-  std::mutex maintenance;  // one verify() or collect() at a time
+  Mutex names;
+  Mutex maintenance;  // one verify() or collect() at a time
   const std::shared_ptr<PinBook> pins = std::make_shared<PinBook>();
 };
 

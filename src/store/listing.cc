@@ -34,7 +34,6 @@ std::string escape(std::string_view path) {
 
 Result<std::string> unescape(std::string_view text) {
   std::string path;
-  if (text == ".") return path;
   for (std::size_t i = 0; i < text.size(); ++i) {
     if (text[i] != '%') {
       path += text[i];
@@ -89,7 +88,7 @@ Result<ListingEntry> parse_line(std::string_view line) {
   entry.mode = LOAM_TRY(number<std::uint32_t>(fields[1], 8));
   entry.uid = LOAM_TRY(number<std::uint32_t>(fields[2], 10));
   entry.gid = LOAM_TRY(number<std::uint32_t>(fields[3], 10));
-  entry.path = LOAM_TRY(unescape(fields[4]));
+  if (fields[4] != ".") entry.path = LOAM_TRY(unescape(fields[4]));  // the tree's own folder; a link may well lead to "."
   LOAM_CHECK(check_path(entry.path));
   if (kind == "d") {
     entry.type = ListingEntry::Type::folder;

@@ -132,7 +132,7 @@ class BlobStage {
     if (error != 0) return disk_.failed(error, "blobs");
     LOAM_CRASH_POINT("store.blob_synced");
     const std::string to = Layout::spread(digest);
-    const std::lock_guard lock(layout_.names);
+    const MutexLock lock(layout_.names);
     error = disk_.rename(layout_.temp.get(), name_, layout_.blobs.get(), to);
     if (error != 0) return disk_.failed(error, "blobs/" + to);
     const Fd folder(
@@ -154,7 +154,7 @@ class BlobStage {
 
 // Whether the blob is there; it then counts as put, under the lock that the collector takes.
 bool note_known_blob(Layout& layout, const Digest& digest) {
-  const std::lock_guard lock(layout.names);
+  const MutexLock lock(layout.names);
   if (::faccessat(layout.blobs.get(), Layout::spread(digest).c_str(), F_OK, 0) != 0) return false;
   layout.pins->note_put(digest);
   return true;
@@ -219,14 +219,12 @@ Result<Json> Store::get_record(const Digest& digest) const {
 
 Result<TreeInfo> Store::put_tree(int folder_fd, TreeOptions options) {
   TreeStage stage(*impl_, options);
-  LOAM_CHECK(stage.begin());
   LOAM_CHECK(take_folder(folder_fd, stage));
   return stage.commit();
 }
 
 Result<TreeInfo> Store::put_tree_from_tar(int tar_fd, TreeOptions options) {
   TreeStage stage(*impl_, options);
-  LOAM_CHECK(stage.begin());
   LOAM_CHECK(take_tar(tar_fd, stage));
   return stage.commit();
 }
@@ -236,7 +234,6 @@ Result<TreeInfo> Store::put_tree_from_snapshot(int stream_fd, TreeOptions option
   if (options.file_size_bytes_max == 0) options.file_size_bytes_max = kSnapshotFileBytesMax;
   if (options.size_bytes_max == 0) options.size_bytes_max = kSnapshotBytesMax;
   TreeStage stage(*impl_, options);
-  LOAM_CHECK(stage.begin());
   LOAM_CHECK(take_snapshot(stream_fd, stage));
   return stage.commit();
 }

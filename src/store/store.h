@@ -110,7 +110,7 @@ class Store {
 
   // Trees. Reads the folder behind `folder_fd` (Loam's own, not a user's path), never follows
   // symlinks, leaves out sockets, fifos and device nodes. A file that changes while it is read is
-  // invalid.
+  // invalid; one with other names too that belongs to somebody else than the folder is denied.
   Result<TreeInfo> put_tree(int folder_fd, TreeOptions options = {});
   // A tar stream (pax, xattrs) as written by a build; foreign bytes: absolute paths, "..", paths
   // through a link, hard links to what did not come before and a missing end mark are errors;

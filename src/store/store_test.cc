@@ -42,6 +42,27 @@ void fill(const TestFolder& source) {
   source.folder("nothing");
 }
 
+// Hosts with fs.protected_hardlinks=0: a job gives a name in its output to a file that it may not read.
+TEST(Store, AnotherUsersFileUnderASecondNameIsNotTaken) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs a file of another user";
+  constexpr uid_t kJob = 12345;
+  const TestFolder folder;
+  folder.file("shadow", "secret", 0600);
+  folder.file("output/own", "own");
+  ASSERT_EQ(::link((folder / "output/own").c_str(), (folder / "output/again").c_str()), 0);
+  for (const char* name : {"output", "output/own"})
+    ASSERT_EQ(::chown((folder / name).c_str(), kJob, kJob), 0);
+  const auto store = open_store(folder);
+  const auto output = open_file(folder / "output", O_RDONLY | O_DIRECTORY);
+  EXPECT_TRUE(store->put_tree(output->get()));
+  ASSERT_EQ(::link((folder / "shadow").c_str(), (folder / "output/mine").c_str()), 0);
+  const auto taken = store->put_tree(output->get());
+  ASSERT_FALSE(taken);
+  EXPECT_EQ(taken.error().code, ErrorCode::denied);
+  EXPECT_NE(taken.error().text.find("mine: a hard link to a file of another user (uid 0)"), std::string::npos)
+      << taken.error().text;
+}
+
 TEST(Store, ABlobIsNamedByItsContentAndRead) {
   const TestFolder folder;
   const auto store = open_store(folder);
@@ -154,6 +175,21 @@ TEST(Store, TheListingNamesTheTree) {
   meta.uid = ::geteuid();
   meta.gid = ::getegid();
   EXPECT_EQ(entries[1].object, object_name(meta, sha256_of("alpha")));
+}
+
+// A folder's own place is "." in a listing, and so may be a link's target.
+TEST(Store, ALinkToItsOwnFolderStaysOne) {
+  const TestFolder folder;
+  const TestFolder source;
+  ASSERT_EQ(::symlink(".", (source / "self").c_str()), 0);
+  const auto store = open_store(folder);
+  const TreeInfo info = store->put_tree(source.open().get()).value();
+  const auto entries = store->listing(info.digest).value();
+  ASSERT_EQ(entries.size(), 2U);
+  EXPECT_EQ(entries[0].path, "");
+  EXPECT_EQ(entries[1].target, ".");
+  EXPECT_EQ(Store::listing_digest(entries), info.digest);
+  EXPECT_TRUE(store->verify({}).value().empty());
 }
 
 TEST(Store, EqualFoldersAreOneTreeWhateverTheirTimes) {

@@ -23,7 +23,7 @@ Meta meta_of(const struct stat& status) {
 
 class FolderWalk {
  public:
-  explicit FolderWalk(TreeStage& stage) : stage_(stage) {}
+  FolderWalk(TreeStage& stage, uid_t owner) : stage_(stage), owner_(owner) {}
 
   Result<void> folder(int fd, const std::string& path) {
     struct stat status {};
@@ -67,6 +67,10 @@ class FolderWalk {
     if (::fstat(fd.get(), &status) != 0) return fail_errno(printable(path));
     if (!S_ISREG(status.st_mode))
       return fail(ErrorCode::invalid, printable(path) + ": changed while it was read; try again");
+    // fs.protected_hardlinks=0 lets a user give a name here to what he may not read.
+    if (status.st_nlink > 1 && status.st_uid != owner_)
+      return fail(ErrorCode::denied, printable(path) + ": a hard link to a file of another user (uid " +
+                                         std::to_string(status.st_uid) + "): copy the file instead");
     Meta meta = meta_of(status);
     if (stage_.keeps_xattrs()) {
       auto xattrs = read_xattrs(fd.get());
@@ -80,12 +84,15 @@ class FolderWalk {
   }
 
   TreeStage& stage_;
+  const uid_t owner_;  // of the top folder
 };
 
 }  // namespace
 
 Result<void> take_folder(int folder_fd, TreeStage& stage) {
-  return FolderWalk(stage).folder(folder_fd, "");
+  struct stat status {};
+  if (::fstat(folder_fd, &status) != 0) return fail_errno("the folder");
+  return FolderWalk(stage, status.st_uid).folder(folder_fd, "");
 }
 
 }  // namespace loam::store

@@ -25,7 +25,8 @@ Fd open_below(int folder, const std::string& path, int flags) {
 }  // namespace
 
 Result<TreeInfo> TreeStage::commit() {
-  LOAM_CHECK(workers_->finish());
+  if (workers_) LOAM_CHECK(workers_->finish());
+  for (Task& task : held_) name_bytes(*task.node, task.content.bytes);
   const std::vector<ListingEntry> all = entries();
   const std::string text = listing_text(all);
   if (text.size() > kListingBytesMax)
@@ -34,13 +35,16 @@ Result<TreeInfo> TreeStage::commit() {
   info.digest = sha256_of(text);
   info.skipped = skipped_;
   {
-    const std::lock_guard lock(layout_.names);
+    const MutexLock lock(layout_.names);
     struct stat status {};
     if (::fstatat(layout_.trees.get(), info.digest.hex().c_str(), &status, 0) == 0) {
       layout_.pins->note_put(info.digest);
       return info;
     }
   }
+  LOAM_CHECK(make_stage());
+  for (const Task& task : held_) LOAM_CHECK(stage_bytes(*task.node, task.content.bytes));
+  const MutexLock lock(mutex_);
   LOAM_CHECK(build_tree());
   const Fd listing = LOAM_TRY(disk_.create(stage_.get(), "listing"));
   if (const int error = disk_.write(listing.get(), std::as_bytes(std::span(text))); error != 0)
@@ -192,7 +196,7 @@ Result<void> TreeStage::name_objects() {
 
 Result<void> TreeStage::name_tree(const Digest& digest) {
   const std::string hex = digest.hex();
-  const std::lock_guard lock(layout_.names);
+  const MutexLock lock(layout_.names);
   int error = disk_.rename(stage_.get(), "listing", layout_.listings.get(), hex);
   if (error == 0) error = disk_.sync(layout_.listings.get());
   if (error != 0) return disk_.failed(error, "listings/" + hex);

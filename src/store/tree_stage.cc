@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "base/text.h"
 #include "store/listing.h"
@@ -27,11 +28,15 @@ TreeStage::TreeStage(Layout& layout, TreeOptions options)
       disk_(layout.disk),
       options_(options),
       temp_name_(layout.temp_name()),
-      guard_(layout, temp_name_) {}
+      guard_(layout, temp_name_) {
+  nodes_[""].entry.type = ListingEntry::Type::folder;
+  nodes_[""].meta.mode = nodes_[""].entry.mode = 0755;
+}
 
 TreeStage::~TreeStage() = default;
 
-Result<void> TreeStage::begin() {
+Result<void> TreeStage::make_stage() {
+  if (stage_) return {};
   if (const int error = disk_.make_folder(layout_.temp.get(), temp_name_); error != 0)
     return disk_.failed(error, "temp");
   stage_ = Fd(::openat(layout_.temp.get(), temp_name_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -40,9 +45,14 @@ Result<void> TreeStage::begin() {
     return disk_.failed(error, "temp");
   objects_ = Fd(::openat(stage_.get(), "objects", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!objects_) return disk_.failed(errno, "temp");
-  nodes_[""].entry.type = ListingEntry::Type::folder;
-  nodes_[""].meta.mode = nodes_[""].entry.mode = 0755;
+  return {};
+}
+
+Result<void> TreeStage::start_workers() {
+  if (workers_) return {};
+  LOAM_CHECK(make_stage());
   workers_.emplace([this](Task& task) { return take(task); });
+  for (Task& task : std::exchange(held_, {})) LOAM_CHECK(workers_->put(std::move(task)));
   return {};
 }
 
@@ -146,10 +156,19 @@ Result<void> TreeStage::add_file(const std::string& path, const Meta& meta, Cont
   size_bytes_ += content.size_bytes;
   node->entry.size_bytes = content.size_bytes;
   if (content.size_bytes == 0 && !content.source) return take_bytes(*node, "");
+  const bool small = !content.source && held_.size() < kHeldFilesMax &&
+                     held_bytes_ + content.size_bytes <= kHeldBytesMax;
+  if (!workers_ && small) {
+    held_bytes_ += content.size_bytes;
+    held_.push_back({node, std::move(content)});
+    return {};
+  }
+  LOAM_CHECK(start_workers());
   return workers_->put({node, std::move(content)});
 }
 
 Result<TreeStage::Spool> TreeStage::spool() {
+  LOAM_CHECK(make_stage());
   Spool spool;
   spool.name = "spool-" + std::to_string(spools_++);
   spool.fd = LOAM_TRY(disk_.create(stage_.get(), spool.name));
@@ -177,13 +196,21 @@ Result<void> TreeStage::take(Task& task) {
 
 // Whether this worker is the first to meet the object, and so the one to stage it.
 bool TreeStage::claim(const Node& node) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return claimed_.insert(node.entry.object).second;
 }
 
 Result<void> TreeStage::take_bytes(Node& node, std::string_view bytes) {
+  name_bytes(node, bytes);
+  return stage_bytes(node, bytes);
+}
+
+void TreeStage::name_bytes(Node& node, std::string_view bytes) {
   node.entry.content = sha256_of(bytes);
   node.entry.object = object_name(node.meta, node.entry.content);
+}
+
+Result<void> TreeStage::stage_bytes(const Node& node, std::string_view bytes) {
   if (bytes.empty()) return {};  // made in the tree directly
   if (!claim(node) || LOAM_TRY(link_known(node.entry.object))) return {};
   const std::string name = node.entry.object.hex();
@@ -265,7 +292,7 @@ Result<void> TreeStage::place(const Node& node, int fd, const std::string& spool
   if (!spool_name.empty())
     if (const int error = disk_.rename(stage_.get(), spool_name, objects_.get(), name); error != 0)
       return disk_.failed(error, "temp");
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   fresh_.insert(node.entry.object);
   return {};
 }

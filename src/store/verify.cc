@@ -15,7 +15,6 @@
 #include <climits>
 #include <cstring>
 #include <map>
-#include <mutex>
 
 #include "base/files.h"
 #include "base/text.h"
@@ -64,6 +63,7 @@ class Verifier {
     LOAM_CHECK(each(listings, [this](const std::string& name) { listing(name); }));
     LOAM_CHECK(each(trees, [this](const std::string& name) { tree(name); }));
     LOAM_CHECK(each(copies, [this](const std::string& name) { copy(name); }));
+    const MutexLock lock(mutex_);
     return std::move(damage_);
   }
 
@@ -83,7 +83,7 @@ class Verifier {
   Result<void> each(const std::vector<std::string>& names, Check check) {
     Workers<std::string> workers([&](std::string& name) -> Result<void> {
       check(name);
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       ++done_;
       if (progress_) progress_(done_, total_);
       return {};
@@ -93,7 +93,7 @@ class Verifier {
   }
 
   void found(std::string what, std::string finding) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     damage_.push_back({std::move(what), std::move(finding)});
   }
 
@@ -123,7 +123,7 @@ class Verifier {
       return found(what, "content and metadata hash to " + digest->hex());
     struct stat status {};
     if (::fstat(fd.get(), &status) != 0) return;
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     good_[status.st_ino] = *digest;
   }
 
@@ -231,7 +231,7 @@ class Verifier {
     }
     if (entry.type != ListingEntry::Type::file || !S_ISREG(status.st_mode)) return false;
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       if (const auto known = good_.find(status.st_ino); known != good_.end())
         return known->second == entry.object;
     }
@@ -247,18 +247,18 @@ class Verifier {
 
   const Layout& layout_;
   const std::function<void(std::uint64_t, std::uint64_t)>& progress_;
-  std::mutex mutex_;
-  std::map<ino_t, Digest> good_;  // guarded by mutex_, as all below
-  std::vector<Damage> damage_;
-  std::uint64_t done_ = 0;
-  std::uint64_t total_ = 0;
+  std::uint64_t total_ = 0;  // known before the first worker starts
+  Mutex mutex_;
+  std::map<ino_t, Digest> good_ LOAM_GUARDED_BY(mutex_);
+  std::vector<Damage> damage_ LOAM_GUARDED_BY(mutex_);
+  std::uint64_t done_ LOAM_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace
 
 Result<std::vector<Damage>> Store::verify(
     const std::function<void(std::uint64_t, std::uint64_t)>& progress) {
-  const std::lock_guard lock(impl_->maintenance);
+  const MutexLock lock(impl_->maintenance);
   return Verifier(*impl_, progress).run();
 }
 

@@ -133,6 +133,7 @@ class Walk {
   // What was appended since the size was taken (a log) is left for the next snapshot; a file that
   // became shorter has no content that it ever had.
   Result<void> content(int fd, const std::string& path, std::uint64_t size) {
+    buffer_.resize(std::max<std::size_t>(buffer_.size(), std::min<std::uint64_t>(size, kFrameBytesMax)));
     for (std::uint64_t left = size; left > 0;) {
       const auto part = std::as_writable_bytes(std::span(buffer_))
                             .first(std::min<std::uint64_t>(left, buffer_.size()));
@@ -151,7 +152,7 @@ class Walk {
   SnapshotWriter& writer_;
   std::vector<Glob> data_;
   IgnoreRules rules_;
-  std::string buffer_ = std::string(kFrameBytesMax, '\0');
+  std::string buffer_;  // as large as the largest file so far, at most a frame
 };
 
 }  // namespace

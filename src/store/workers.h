@@ -8,15 +8,14 @@
 #include <pthread.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <deque>
 #include <functional>
-#include <mutex>
 #include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "base/mutex.h"
 #include "base/result.h"
 
 namespace loam::store {
@@ -37,8 +36,8 @@ class Workers {
 
   // Blocks while the queue is full.
   Result<void> put(Task task) {
-    std::unique_lock lock(mutex_);
-    space_.wait(lock, [&] { return queue_.size() < kQueueMax || error_; });
+    MutexLock lock(mutex_);
+    while (queue_.size() >= kQueueMax && !error_) space_.wait(lock);
     if (error_) return tl::unexpected(*error_);
     queue_.push_back(std::move(task));
     if (idle_ < queue_.size() && threads_.size() < threads_max_)
@@ -50,12 +49,13 @@ class Workers {
   // Waits until all is done; the first error.
   Result<void> finish() {
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       closing_ = true;
       work_.notify_all();
     }
     for (std::thread& thread : threads_) thread.join();
     threads_.clear();
+    const MutexLock lock(mutex_);
     if (error_) return tl::unexpected(*error_);
     return {};
   }
@@ -63,10 +63,10 @@ class Workers {
  private:
   void run() {
     ::pthread_setname_np(::pthread_self(), "loam-store");
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     for (;;) {
       ++idle_;
-      work_.wait(lock, [&] { return closing_ || !queue_.empty(); });
+      while (!closing_ && queue_.empty()) work_.wait(lock);
       --idle_;
       if (queue_.empty()) return;
       {
@@ -85,14 +85,14 @@ class Workers {
 
   std::function<Result<void>(Task&)> handle_;
   std::size_t threads_max_ = 1;
-  std::mutex mutex_;
-  std::condition_variable work_;
-  std::condition_variable space_;
-  std::deque<Task> queue_;            // guarded by mutex_, as all below
-  std::vector<std::thread> threads_;  // but for this: the caller's alone
-  std::size_t idle_ = 0;
-  std::optional<Error> error_;
-  bool closing_ = false;
+  std::vector<std::thread> threads_;  // the caller's alone
+  Condition work_;
+  Condition space_;
+  Mutex mutex_;
+  std::deque<Task> queue_ LOAM_GUARDED_BY(mutex_);
+  std::size_t idle_ LOAM_GUARDED_BY(mutex_) = 0;
+  std::optional<Error> error_ LOAM_GUARDED_BY(mutex_);
+  bool closing_ LOAM_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace loam::store

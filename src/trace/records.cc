@@ -19,7 +19,7 @@ Json begin(const char* kind) {
 // A pointer to a record; null says that there is none.
 Json pointer(const std::string& digest) { return digest.empty() ? Json() : Json(digest); }
 
-Json or_empty(const Json& value, Json empty) { return value.is_null() ? empty : value; }
+Json or_empty(const Json& value, const Json& empty) { return value.is_null() ? empty : value; }
 
 std::string fraction_text(double value) {
   if (std::isnan(value)) return "nan";
@@ -50,6 +50,7 @@ std::vector<Pointer> pointers_of(const std::string& kind, const Json& record) {
   if (kind == "replica") add("model", "model");
   if (kind == "model") add("run", "run");
   if (kind == "run") {
+    add("run", "resumes");
     add("model", "upstream");
     add("data", "data");
   }
@@ -128,6 +129,9 @@ Json run_record(const RunFacts& facts) {
   record.set("missing_guards",
              with_fractions_as_strings(or_empty(facts.missing_guards, Json::array())));
   record.set("outcome", facts.outcome);
+  record.set("attempt", facts.attempt);
+  record.set("checkpoint", facts.checkpoint.empty() ? Json() : Json(facts.checkpoint));
+  record.set("resumes", pointer(facts.resumes));
   record.set("started_ms", facts.started_ms);
   record.set("ended_ms", facts.ended_ms);
   record.set("env", pointer(facts.env));

@@ -36,6 +36,9 @@ struct RunFacts {
   Json resources;                    // asked for, and used (cpu_ns, memory_peak)
   Json missing_guards;
   std::string outcome;
+  int attempt = 1;                    // of the step in this run
+  std::string checkpoint;             // its name, where the attempt resumed from one
+  std::string resumes;                // then: run record of the attempt before
   std::int64_t started_ms = 0;
   std::int64_t ended_ms = 0;
   std::string env, code, host;        // record digests

@@ -98,6 +98,22 @@ TEST_F(Records, AreFollowedFromTheReplicaDownEachOnce) {
   for (const Layer& layer : layers) EXPECT_EQ(sha256_of(layer.record.dump()).hex(), layer.digest);
 }
 
+TEST_F(Records, AResumedRunLeadsToTheAttemptsBefore) {
+  const std::string first =
+      put(run_record({.run = 1, .step = "train", .outcome = "preempted", .attempt = 1}));
+  const std::string second = put(run_record({.run = 1,
+                                             .step = "train",
+                                             .outcome = "exited",
+                                             .attempt = 2,
+                                             .checkpoint = "checkpoint-30",
+                                             .resumes = first}));
+  const auto layers = follow(*store_, Digest::parse(second).value()).value();
+  ASSERT_EQ(kinds(layers), (std::vector<std::string>{"run", "run"}));
+  EXPECT_EQ(layers[0].record["checkpoint"].as_string(), "checkpoint-30");
+  EXPECT_EQ(layers[1].record["outcome"].as_string(), "preempted");
+  EXPECT_TRUE(layers[1].record["checkpoint"].is_null());
+}
+
 TEST_F(Records, AnImportedModelEndsTheChain) {
   const std::string model =
       put(model_record({.model = "m", .version = 1, .imported_from = "/home/ana/m"}));

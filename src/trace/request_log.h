@@ -48,6 +48,8 @@ struct RequestEntry {
 };
 
 inline constexpr std::size_t kSegmentBytesMax = 64u << 20;
+inline constexpr std::size_t kLogBytesMax = 64 * kSegmentBytesMax;
+inline constexpr std::size_t kSegmentsMax = 2048;  // far below what a reader looks at
 inline constexpr std::size_t kSegmentHeaderBytes = 16;
 inline constexpr std::size_t kEntryBytes = 72;
 // An answer is logged at most so long after its id was given: what is older lies in earlier
@@ -57,8 +59,9 @@ inline constexpr std::int64_t kAnswerMsMax = 60 * 60 * 1000;
 class RequestLogWriter {
  public:
   // Opens a new segment in the folder (names are times, so sorting them sorts by age); keeps at
-  // most `segments_max` (the oldest go).
-  static Result<RequestLogWriter> open(const std::string& folder, std::size_t segments_max = 64,
+  // most `log_bytes_max` in kSegmentsMax of them (the oldest go).
+  static Result<RequestLogWriter> open(const std::string& folder,
+                                       std::size_t log_bytes_max = kLogBytesMax,
                                        std::size_t segment_bytes_max = kSegmentBytesMax);
   // One write(). After an error (a full disk) nothing of these entries counts; the next append
   // tries again.
@@ -72,7 +75,7 @@ class RequestLogWriter {
   std::string folder_;
   Fd segment_;
   std::size_t size_bytes_ = 0;
-  std::size_t segments_max_ = 0;
+  std::size_t log_bytes_max_ = 0;
   std::size_t segment_bytes_max_ = 0;
   std::string buffer_;  // of append(), kept for its memory
   bool dirty_ = false;

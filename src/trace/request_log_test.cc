@@ -114,7 +114,8 @@ TEST_F(RequestLog, CostsAtMost100BytesARequest) {
 }
 
 TEST_F(RequestLog, RotatesAndRemovesTheOldest) {
-  auto writer = RequestLogWriter::open(folder_, 3, kSegmentHeaderBytes + 10 * kEntryBytes).value();
+  constexpr std::size_t kSmallSegment = kSegmentHeaderBytes + 10 * kEntryBytes;
+  auto writer = RequestLogWriter::open(folder_, 3 * kSmallSegment, kSmallSegment).value();
   std::vector<RequestEntry> all;
   for (int i = 0; i < 55; ++i) {
     all.push_back(entry());
@@ -132,6 +133,12 @@ TEST_F(RequestLog, EachOpeningBeginsANewSegmentAndOldOnesAreFound) {
   EXPECT_EQ(list_folder(folder_).value().size(), 2u);
   EXPECT_TRUE(finds(first[2].id));
   EXPECT_TRUE(finds(second[0].id));
+}
+
+TEST_F(RequestLog, StartingOftenForgetsNothing) {
+  const auto first = write(1);
+  for (int i = 0; i < 100; ++i) write(i % 2);
+  EXPECT_TRUE(finds(first[0].id));
 }
 
 TEST_F(RequestLog, AnAnswerMayComeInALaterSegmentThanItsId) {

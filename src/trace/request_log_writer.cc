@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,11 +12,11 @@
 
 namespace loam::trace {
 
-Result<RequestLogWriter> RequestLogWriter::open(const std::string& folder, std::size_t segments_max,
+Result<RequestLogWriter> RequestLogWriter::open(const std::string& folder, std::size_t log_bytes_max,
                                                 std::size_t segment_bytes_max) {
   RequestLogWriter writer;
   writer.folder_ = folder;
-  writer.segments_max_ = std::max<std::size_t>(segments_max, 1);
+  writer.log_bytes_max_ = log_bytes_max;
   writer.segment_bytes_max_ =
       std::clamp(segment_bytes_max, kSegmentHeaderBytes + kEntryBytes, kSegmentBytesMax);
   LOAM_CHECK(make_folders(folder, 0700));
@@ -47,12 +48,26 @@ Result<void> RequestLogWriter::start_segment() {
   return remove_oldest();
 }
 
+// By their bytes, not their number: a gateway that starts often makes short ones. Those of which
+// nothing came go once nobody can still write to them.
 Result<void> RequestLogWriter::remove_oldest() {
   const Fd folder = LOAM_TRY(open_file(folder_, O_RDONLY | O_DIRECTORY));
   const auto starts = LOAM_TRY(list_segments(folder.get()));
-  for (std::size_t i = 0; i + segments_max_ < starts.size(); ++i)
-    if (::unlinkat(folder.get(), segment_name(starts[i]).c_str(), 0) != 0 && errno != ENOENT)
+  std::size_t kept = 0, kept_bytes = 0;
+  for (std::size_t i = starts.size(); i-- > 0;) {
+    const std::string name = segment_name(starts[i]);
+    struct stat status {};
+    if (::fstatat(folder.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) continue;
+    const auto bytes = static_cast<std::size_t>(status.st_size);
+    const bool newest = i + 1 == starts.size();
+    const bool empty = bytes <= kSegmentHeaderBytes && starts[i] + kAnswerMsMax < starts.back();
+    if (newest || (!empty && kept < kSegmentsMax && kept_bytes + bytes <= log_bytes_max_)) {
+      ++kept;
+      kept_bytes += bytes;
+    } else if (::unlinkat(folder.get(), name.c_str(), 0) != 0 && errno != ENOENT) {
       return fail_errno("request log " + folder_);
+    }
+  }
   return {};
 }
 

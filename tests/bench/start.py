@@ -22,16 +22,27 @@ def version(*command):
     return (done.stdout + done.stderr).strip().splitlines()[0]
 
 
+MADE_FOLDERS = ("proc", "sys", "dev", "tmp", "run")  # a container's own
+
+
 def runc_bundle(folder):
+    """The host's files read-only, as the others see them. They are bound folder by folder into a rootfs of its own:
+    with the host's / as the root, pivot_root has nowhere to pivot to and answers EBUSY."""
     bundle = folder / "bundle"
-    (bundle / "rootfs").mkdir(parents=True)
+    rootfs = bundle / "rootfs"
+    rootfs.mkdir(parents=True)
     subprocess.run(["runc", "spec"], cwd=bundle, check=True)
     config = json.loads((bundle / "config.json").read_text())
-    config["process"]["args"] = ["/bin/true"]
+    config["process"]["args"] = ["true"]
     config["process"]["terminal"] = False
-    config["process"].pop("rlimits", None)
-    config["root"] = {"path": "/", "readonly": True}
-    config["mounts"] = [mount for mount in config["mounts"] if mount["type"] != "cgroup"]  # refused on hybrid hosts
+    for entry in sorted(pathlib.Path("/").iterdir()):
+        if entry.is_symlink():
+            (rootfs / entry.name).symlink_to(entry.readlink())
+        elif entry.is_dir():
+            (rootfs / entry.name).mkdir()
+            if entry.name not in MADE_FOLDERS:
+                config["mounts"].append({"destination": str(entry), "type": "bind", "source": str(entry),
+                                         "options": ["rbind", "ro"]})
     (bundle / "config.json").write_text(json.dumps(config))
     return bundle
 

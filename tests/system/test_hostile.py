@@ -3,23 +3,28 @@ import json
 import os
 import pathlib
 import pwd
+import signal
 import subprocess
 
 import pytest
 
-from nodes import USER, Node, ensure_user
+from nodes import USER, Node, ensure_user, user_command, wait_for
 
 OTHER = "loamtest2"
 
 
-@pytest.fixture(scope="module")
-def shared(prefix):
-    """A system node that ordinary users work with."""
+def ensure_users():
     ensure_user()
     try:
         pwd.getpwnam(OTHER)
     except KeyError:
         subprocess.run(["useradd", "--create-home", OTHER], check=True)
+
+
+@pytest.fixture(scope="module")
+def shared(prefix):
+    """A system node that ordinary users work with."""
+    ensure_users()
     node = Node(prefix, None)
     node.run("node", "start")
     yield node
@@ -28,11 +33,7 @@ def shared(prefix):
 
 def as_user(node, user, *command, cwd=None, check=False):
     """Runs a program as an ordinary user against the system node."""
-    done = subprocess.run(["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", *map(str, command)],
-                          cwd=cwd or node.folder, env={**node.environment, "HOME": pwd.getpwnam(user).pw_dir},
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done
+    return node.run_as(user, *command[1:], cwd=cwd, check=check, program=command[0])
 
 
 def loam(node, user, *arguments, **options):
@@ -113,7 +114,7 @@ def test_no_command_is_without_limits(shared):
     socket = shared.runtime / "node.sock"
 
     def post(path, body):
-        done = as_user(shared, USER, "curl", "-sS", "--unix-socket", socket, "-d", json.dumps(body),
+        done = as_user(shared, USER, "curl", "-sS", "--unix-socket", socket, "-H", "Content-Type: application/json", "-d", json.dumps(body),
                        f"http://node{path}", check=True)
         return json.loads(done.stdout)
 
@@ -130,35 +131,122 @@ def test_no_command_is_without_limits(shared):
     assert jobs[0]["memory_bytes"] == 1 << 30
 
 
+def children_of(parent, word=b"", state=""):
+    found = []
+    for children in pathlib.Path(f"/proc/{parent}/task").glob("*/children"):
+        for pid in children.read_text().split():
+            try:
+                if word in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() and \
+                        f") {state}" in pathlib.Path(f"/proc/{pid}/stat").read_text():
+                    found.append(int(pid))
+            except OSError:
+                pass
+    return found
+
+
+def client_of_a_stopped_walk(node, keeper):
+    """A `loam run` whose reading of the folder was caught and stopped; its process and the reader's id."""
+    folder = node.project({f"d{i}/{k}": "x" * 4096 for i in range(40) for k in range(100)})
+    servers = children_of(keeper)  # who forks the readers carries their title for a moment, and is the node's own
+    for _ in range(20):
+        client = node.start("run", "-i", "--", "sleep", "5", cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while client.poll() is None:
+            for pid in children_of(keeper, b"__walk"):
+                if pid not in servers:
+                    os.kill(pid, signal.SIGSTOP)
+                    return client, pid
+        client.communicate()
+    pytest.fail("no walk was caught")
+
+
 def test_a_stopped_walk_does_not_hold_the_node(prefix):
     """The walk has its user's id, so its user can stop it: the node gives it up and goes on."""
-    import os
-    import signal
-    import subprocess
-    import time
     node = Node(prefix, None)
     try:
         node.run("node", "start")
-        folder = node.project({f"d{i}/{k}": "x" * 4096 for i in range(40) for k in range(100)})
-        for _ in range(20):
-            up = node.start("run", "-i", "--", "true", cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            stopped = None
-            while stopped is None and up.poll() is None:
-                for pid in filter(str.isdigit, os.listdir("/proc")):
-                    try:
-                        if b"__walk" in open(f"/proc/{pid}/cmdline", "rb").read():
-                            os.kill(int(pid), signal.SIGSTOP)
-                            stopped = int(pid)
-                    except OSError:
-                        pass
-            if stopped is not None:
-                break
-            up.communicate()
-        assert stopped is not None, "no walk was caught"
+        client, stopped = client_of_a_stopped_walk(node, node.pid())
         done = node.run("run", "--", "echo", "others go on", cwd=node.project({}))
         assert done.stdout == "others go on\n"
-        _, error = up.communicate(timeout=120)
-        assert up.returncode != 0 and "no progress" in error
+        _, error = client.communicate(timeout=120)
+        assert client.returncode != 0 and "no progress" in error
         assert not os.path.exists(f"/proc/{stopped}")
     finally:
+        node.close()
+
+
+def test_a_submission_whose_folder_is_read_while_all_jobs_are_stopped_starts_none(prefix):
+    """It would outlive the node that was asked to end them all."""
+    node = Node(prefix, None)
+    try:
+        node.run("node", "start")
+        client, stopped = client_of_a_stopped_walk(node, node.pid())
+        # Ignores TERM, so that the stop takes its grace: time for the reading to end within it.
+        slow = node.start("run", "--", "sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done",
+                          cwd=node.project({}), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert slow.stdout.readline() == "deaf\n"
+        stop = node.start("node", "stop", "--jobs", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        wait_for(lambda: "the node stops" in node.run("ps", "-a", "--json").stdout, what="the stop")
+        os.kill(stopped, signal.SIGCONT)
+        _, error = client.communicate(timeout=60)
+        assert client.returncode != 0 and "the node is stopping" in error, error
+        assert stop.wait(timeout=60) == 0
+        slow.communicate(timeout=60)
+        assert not node.all_processes()
+    finally:
+        node.close()
+
+
+STOPPER = """
+import glob, os, signal, sys
+print("ready", flush=True)
+while True:
+    for children in glob.glob("/proc/" + sys.argv[1] + "/task/*/children"):
+        try:
+            pids = open(children).read().split()
+        except OSError:
+            continue
+        for pid in pids:
+            try:
+                os.kill(int(pid), signal.SIGSTOP)
+            except OSError:  # not his, or gone
+                pass
+"""
+
+
+def test_who_stops_his_own_readers_is_served_last_and_others_at_once(prefix):
+    """More stuck readings than the node has workers, all of one user: another user does not notice."""
+    ensure_users()
+    node = Node(prefix, None)
+    stopper = None
+    stuck = []
+    try:
+        node.run("node", "start")
+        large = project_of(node, USER, {f"d{i}/{k}": "x" * 4096 for i in range(40) for k in range(100)})
+        stopper = subprocess.Popen(user_command(USER, "/usr/bin/python3", "-c", STOPPER, node.pid()),
+                                   stdout=subprocess.PIPE)
+        stopper.stdout.readline()
+
+        def run_one():
+            return subprocess.Popen(user_command(USER, node.prefix / "bin/loam", "run", "--", "true"), cwd=large,
+                                    env=node.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                    stderr=subprocess.PIPE)
+
+        def two_are_stopped():
+            """A reading may end before it is stopped: another takes its place."""
+            stuck[:] = [run for run in stuck if run.poll() is None]
+            stuck.extend(run_one() for _ in range(12 - len(stuck)))
+            return len(children_of(node.pid(), state="T")) >= 2
+        wait_for(two_are_stopped, what="two stopped readings")
+        mine = project_of(node, OTHER, {"a": "x"})
+        for _ in range(3):
+            done = loam(node, OTHER, "run", "--", "echo", "served", cwd=mine, check=True)
+            assert done.stdout == "served\n"
+        assert [run.poll() for run in stuck].count(None) >= 10, "the stuck ones still wait"
+        assert len(children_of(node.pid(), state="T")) == 2
+    finally:
+        for process in stuck + ([stopper] if stopper else []):
+            process.kill()
+            process.wait()
+        for pid in children_of(node.pid(), state="T"):
+            os.kill(pid, signal.SIGKILL)
         node.close()

@@ -1,5 +1,4 @@
 """The road of DESIGN: one file trains a model and serves it; what is repeated and why; every answer traceable."""
-import http.client
 import json
 import subprocess
 import urllib.error
@@ -261,3 +260,14 @@ steps:
     done = node.run("up", cwd=folder)
     assert "inside" in done.stdout and "closed" in done.stdout
     assert (outside / "kept.txt").read_text() == "kept\n"
+
+
+def test_the_host_is_the_same_after_a_restart_of_the_node(fresh_node):
+    """Its record named a probe's process, and a memory size that hot-plugging changes: another host at each start."""
+    folder = fresh_node.project({"loam.yaml": "name: same\nsteps: {a: {run: 'true'}}\n"})
+    hosts = []
+    for run in ("1", "2"):
+        fresh_node.run("up", "--force", cwd=folder)
+        hosts += [layer["digest"] for layer in fresh_node.json("trace", run)["layers"] if layer["kind"] == "host"]
+        fresh_node.run("node", "stop", "--jobs")
+    assert len(hosts) == 2 and hosts[0] == hosts[1]

@@ -1,5 +1,7 @@
 """What a job sees and may do, through the whole road: node, shim, sandbox; on a root and on a rootless node."""
 import json
+import signal
+import subprocess
 import textwrap
 import time
 
@@ -168,9 +170,32 @@ def test_secrets_stay_secret(node):
     folder = node.project({"loam.yaml": "name: s\nsecrets: [THE_TOKEN]\nsteps:\n  a:\n    run: test ${#THE_TOKEN} = 12 && echo got it\n"})
     done = node.run("up", cwd=folder, environment={"THE_TOKEN": "hush-hush-42"})
     assert "got it" in done.stdout
-    import subprocess
     found = subprocess.run(["grep", "-rlaF", "--", "hush-hush-42", str(node.state), str(folder)], capture_output=True, text=True)
     assert found.stdout == "", found.stdout
+
+
+@pytest.mark.parametrize("end", ["fails", "is cancelled"])
+def test_the_file_of_secrets_lives_as_long_as_the_job(node, end):
+    """Only the node's own, for the time of the job, however that ends."""
+    gate = node.project({"x": ""}, name="gate")
+    folder = node.project({"loam.yaml": f"""name: s
+secrets: [THE_TOKEN]
+mounts:
+  - {{from: {gate}, to: /gate}}
+steps:
+  a: {{run: 'echo it runs; while [ ! -e /gate/go ]; do sleep 0.05; done; exit 3'}}
+"""})
+    up = node.start("up", cwd=folder, environment={"THE_TOKEN": "hush-hush-43"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    for line in up.stdout:
+        if "it runs" in line:
+            break
+    kept = [path for path in (node.state / "secrets").iterdir() if "hush-hush-43" in path.read_text()]
+    assert [path.name.split("-")[0] for path in kept] == ["job"]
+    assert kept[0].stat().st_mode & 0o777 == 0o600 and kept[0].parent.stat().st_mode & 0o777 == 0o700
+    up.send_signal(signal.SIGINT) if end == "is cancelled" else (gate / "go").touch()
+    assert up.wait(timeout=60) == (130 if end == "is cancelled" else 1)
+    up.stdout.close()
+    assert not kept[0].exists()
 
 
 def test_secret_without_a_value_is_refused(node):

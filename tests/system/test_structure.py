@@ -1,5 +1,4 @@
 """The house as DESIGN draws it: only the arrows of src/CMakeLists.txt, heavy headers in few places, small programs."""
-import pathlib
 import re
 import subprocess
 

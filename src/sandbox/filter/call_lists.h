@@ -1,5 +1,5 @@
 // Which system calls a job may make. Data only; what is special about a call's arguments is in
-// generate_filter.cc.
+// generate_filter.cc and filter.cc.
 #pragma once
 
 namespace loam::sandbox {
@@ -53,7 +53,7 @@ inline constexpr const char* kAllowedCalls[] = {
     "accept", "accept4", "bind", "connect", "getpeername", "getsockname", "getsockopt", "listen", "mq_getsetattr",
     "mq_notify", "mq_open", "mq_timedreceive", "mq_timedsend", "mq_unlink", "msgctl", "msgget", "msgrcv", "msgsnd",
     "recvfrom", "recvmmsg", "recvmsg", "semctl", "semget", "semop", "semtimedop", "sendmmsg", "sendmsg", "sendto",
-    "setsockopt", "shmat", "shmctl", "shmdt", "shmget", "shutdown", "socketpair",
+    "setsockopt", "shmat", "shmctl", "shmdt", "shmget", "shutdown", "socket", "socketpair",
     // clang-format on
 };
 

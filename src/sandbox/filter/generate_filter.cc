@@ -10,7 +10,6 @@
 #include <seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <cstdint>
@@ -58,19 +57,6 @@ void rule(scmp_filter_ctx filter, std::uint32_t action, const char* name,
           name);
 }
 
-// socket(2): every family but AF_ALG (a kernel attack surface of its own) and AF_VSOCK (reaches the
-// hypervisor).
-void add_sockets(scmp_filter_ctx filter) {
-  for (const int family : {AF_ALG, AF_VSOCK})
-    rule(filter, SCMP_ACT_ERRNO(EPERM), "socket",
-         {SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(family))});
-  const auto low = static_cast<scmp_datum_t>(AF_ALG), high = static_cast<scmp_datum_t>(AF_VSOCK);
-  static_assert(AF_ALG < AF_VSOCK && AF_ALG + 2 == AF_VSOCK);
-  rule(filter, SCMP_ACT_ALLOW, "socket", {SCMP_A0(SCMP_CMP_LT, low)});
-  rule(filter, SCMP_ACT_ALLOW, "socket", {SCMP_A0(SCMP_CMP_EQ, low + 1)});
-  rule(filter, SCMP_ACT_ALLOW, "socket", {SCMP_A0(SCMP_CMP_GT, high)});
-}
-
 // clone(2) without a new namespace is how threads and processes start. clone3 hides its flags
 // behind a pointer: ENOSYS sends libc back to clone, EPERM would end in "can't start new thread".
 void add_clone(scmp_filter_ctx filter) {
@@ -101,7 +87,6 @@ scmp_filter_ctx job_filter() {
   const scmp_filter_ctx filter = new_filter(SCMP_ACT_ERRNO(ENOSYS));
   for (const char* name : loam::sandbox::kAllowedCalls) allow(filter, name);
   for (const char* name : loam::sandbox::kRefusedCalls) refuse(filter, name);
-  add_sockets(filter);
   add_clone(filter);
   return filter;
 }

@@ -4,17 +4,15 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import socket
 import struct
 import subprocess
-import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 BIN = pathlib.Path(os.environ.get("LOAM_BIN") or ROOT / "build/release/bin")
 HANDLERS = pathlib.Path(__file__).resolve().parent / "handlers"
-PYTHON = "/usr/bin/python3"  # the distribution's, with its NumPy
+PYTHON = os.environ.get("LOAM_TEST_PYTHON", "/usr/bin/python3")  # the distribution's, with its NumPy
 PATIENCE_S = 30  # a bound for what must happen at all, never a measure
 
 
@@ -115,7 +113,6 @@ class Endpoint:
 
     def start_worker(self, handler, attempt=None, wait=True, name="model", environment=None):
         attempt = attempt or self.add_attempt(name)
-        before = self.ready(name)
         log = open(self.folder / ("worker-%s.log" % attempt), "ab")
         worker = subprocess.Popen(
             [PYTHON, "-m", "loam.worker"], cwd=str(HANDLERS), stdout=log, stderr=log,
@@ -129,31 +126,40 @@ class Endpoint:
         if wait:
             def is_ready():
                 assert worker.poll() is None, self.worker_log(worker)
-                return self.ready(name) > before
+                return attempt in self.ready_attempts(name)
             eventually(is_ready, "the worker is ready")
         return worker
 
     def worker_log(self, worker):
         return (self.folder / ("worker-%s.log" % worker.attempt)).read_text()
 
+    def ready_attempts(self, name):
+        return [attempt for m in self.status().get("models", []) if m["name"] == name for attempt in m["ready"]]
+
     def ready(self, name="model"):
-        return sum(m["ready_replicas"] for m in self.status().get("models", []) if m["name"] == name)
+        return len(self.ready_attempts(name))
 
     def model_error(self, name="model"):
         return next(m["error"] for m in self.status()["models"] if m["name"] == name)
 
     def close(self):
-        for process in self.workers + [self.gateway]:
-            if process and process.poll() is None:
-                process.kill()
-                process.wait()
-        found = ""
+        for worker in self.workers:
+            worker.kill()
+            worker.wait()
+        found, status = "", 0
         if self.gateway:
+            if self.gateway.poll() is None:  # to its own end, where a sanitizer looks for leaks
+                self.gateway.terminate()
+                try:
+                    status = self.gateway.wait(PATIENCE_S)
+                finally:
+                    self.gateway.kill()
             self.log.close()
             found = self.gateway_log()
         shutil.rmtree(self.folder, ignore_errors=True)
         # Where the gateway was built with sanitizers, what they found fails the test.
         assert "runtime error" not in found and "Sanitizer" not in found, found
+        assert status == 0, found
 
     # The client's part.
     @property

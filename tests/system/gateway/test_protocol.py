@@ -1,9 +1,11 @@
 """The Open Inference Protocol v2 as clients see it: metadata, health, JSON, binary tensors, errors."""
+import contextlib
 import json
 import math
 import random
 import struct
 
+import jsonschema
 import pytest
 
 from serving import PATIENCE_S, binary_request, eventually, response_text, vector_request
@@ -41,8 +43,18 @@ def test_model_metadata(identity):
     missing = identity.request("GET", "/v2/models/modle")
     assert missing.status == 404 and "modle" in missing.error and "model@1" in missing.error
     assert identity.request("GET", "/nothing").status == 404
-    assert identity.request("DELETE", "/v2/models/model").status == 405
-    assert identity.request("GET", "/v2/models/model/infer").status == 405
+    for method, path, allowed in (("DELETE", "/v2/models/model", "GET, HEAD"), ("GET", "/v2/models/model/infer", "POST"),
+                                  ("HEAD", "/v2/models/model/infer", "POST")):
+        refused = identity.request(method, path)
+        assert (refused.status, refused.headers["Allow"]) == (405, allowed)
+
+
+def test_head_is_get_without_the_body(identity):
+    with contextlib.closing(identity.connect()) as connection:
+        for path in ("/v2", "/v2/health/ready", "/v2/models/model", "/v2/models/modle"):
+            whole, head = (identity.request(method, path, connection=connection) for method in ("GET", "HEAD"))
+            assert head.body == b"" and head.status == whole.status
+            assert head.headers["Content-Length"] == str(len(whole.body))
 
 
 def test_json_in_json_out(identity):
@@ -54,6 +66,72 @@ def test_json_in_json_out(identity):
     assert output["name"] == "y" and output["shape"] == [2, 4] and output["datatype"] == "FP32"
     floats = struct.unpack("<8f", struct.pack("<8f", *output["data"]))
     assert floats == struct.unpack("<8f", struct.pack("<8f", *(ROW + ROW[::-1])))
+
+
+NUMBER_OR_NOT = {"type": ["number", "boolean", "null"]}
+TENSOR = {"name": {"type": "string"}, "datatype": {"enum": sorted(["BOOL", "FP16", "FP32", "FP64"] + [
+    sign + "INT" + bits for sign in ("", "U") for bits in ("8", "16", "32", "64")])},
+    "shape": {"type": "array", "items": {"type": "integer"}}}
+
+
+def form(required, properties):
+    """An object with these members and no others."""
+    return {"type": "object", "properties": properties, "additionalProperties": False, "required": required}
+
+
+def several(schema):
+    return {"type": "array", "items": schema}
+
+
+TEXT, FLAG = {"type": "string"}, {"type": "boolean"}
+FORMS = {  # of the responses, after "Open Inference Protocol, HTTP/REST" and the binary tensor data extension
+    "live": form(["live"], {"live": FLAG}),
+    "ready": form(["ready"], {"ready": FLAG}),
+    "model_ready": form(["name", "ready"], {"name": TEXT, "ready": FLAG}),
+    "server": form(["name", "version", "extensions"], {"name": TEXT, "version": TEXT, "extensions": several(TEXT)}),
+    "metadata": form(["name", "versions", "platform", "inputs", "outputs"], {
+        "name": TEXT, "versions": several(TEXT), "platform": TEXT, "inputs": several(form(list(TENSOR), TENSOR)),
+        "outputs": several(form(list(TENSOR), TENSOR))}),
+    "infer": form(["model_name", "model_version", "outputs"], {
+        "model_name": TEXT, "model_version": TEXT, "id": TEXT,
+        "outputs": several(dict(form(list(TENSOR), {**TENSOR, "data": several(NUMBER_OR_NOT), "parameters": form(
+            ["binary_data_size"], {"binary_data_size": {"type": "integer"}})}),
+            oneOf=[{"required": ["data"]}, {"required": ["parameters"]}]))}),
+    "error": form(["error"], {"error": TEXT}),
+}
+
+
+def test_responses_have_the_protocols_form(identity):
+    document, data = binary_request([ROW])
+    answers = [("server", 200, identity.request("GET", "/v2")), ("server", 200, identity.request("GET", "/v2/")),
+               ("live", 200, identity.request("GET", "/v2/health/live")),
+               ("ready", 200, identity.request("GET", "/v2/health/ready")),
+               ("model_ready", 200, identity.request("GET", "/v2/models/model/ready")),
+               ("model_ready", 200, identity.request("GET", "/v2/models/model/versions/1/ready")),
+               ("metadata", 200, identity.request("GET", "/v2/models/model")),
+               ("infer", 200, identity.infer(vector_request(ROW))),
+               ("infer", 200, identity.infer(vector_request(ROW, id="x"))),
+               ("infer", 200, identity.infer(document, data)),
+               ("error", 400, identity.infer(vector_request(ROW, inputs=[]))),
+               ("error", 404, identity.request("GET", "/v2/models/nobody")),
+               ("error", 404, identity.infer(vector_request(ROW), path="/v2/models/model/versions/2/infer")),
+               ("error", 405, identity.request("DELETE", "/v2"))]
+    for kind, status, answer in answers:
+        assert answer.status == status, (kind, answer.body)
+        jsonschema.validate(answer.json, FORMS[kind])
+        binary = "Inference-Header-Content-Length" in answer.headers
+        assert answer.headers["Content-Type"] == ("application/octet-stream" if binary else "application/json")
+        assert int(answer.headers["Content-Length"]) == len(answer.body)
+
+
+def test_an_id_comes_back_as_it_was_given(identity):
+    for given in ("", "42", "\u00e9\"\\\n", "x" * 256):
+        assert identity.infer(vector_request(ROW, id=given)).json["id"] == given
+    assert "id" not in identity.infer(vector_request(ROW)).json
+
+
+def test_outputs_that_name_none_are_all(identity):
+    assert [output["name"] for output in identity.infer(vector_request(ROW, outputs=[])).json["outputs"]] == ["y"]
 
 
 def test_nested_data(identity):
@@ -177,6 +255,20 @@ def test_binary_framing_is_checked(identity):
     assert "both" in identity.infer(both, data).error
 
 
+def test_a_boolean_is_a_byte_of_zero_or_one(endpoint):
+    endpoint.start()
+    endpoint.start_worker("dtypes.py:predict")
+    sizes = {"BOOL": 1, "UINT8": 1, "UINT64": 8, "INT8": 1, "INT32": 4, "INT64": 8, "FP16": 2, "FP64": 8}
+    document = {"inputs": [{"name": "in_" + name, "datatype": name, "shape": [1, 2],
+                            "parameters": {"binary_data_size": 2 * size}} for name, size in sizes.items()],
+                "outputs": [{"name": "out_BOOL", "parameters": {"binary_data": True}}]}
+    rest = bytes(2 * sum(sizes.values()) - 2)
+    assert endpoint.infer(document, b"\1\0" + rest).binary() == {"out_BOOL": b"\1\0"}
+    for wrong in (b"\0\2", b"\xff\0"):
+        refused = endpoint.infer(document, wrong + rest)
+        assert refused.status == 400 and "in_BOOL" in refused.error and "0 or 1" in refused.error
+
+
 def test_compressed_bodies_are_refused(identity):
     answer = identity.infer(vector_request(ROW), headers={"Content-Encoding": "gzip"})
     assert answer.status == 400 and "gzip" in answer.error
@@ -208,7 +300,6 @@ def test_two_versions_of_a_model(endpoint):
 def test_taken_port_names_its_holder(endpoint):
     import os
     import socket
-    import subprocess
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen(1)

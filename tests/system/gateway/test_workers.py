@@ -1,6 +1,5 @@
 """What handlers do wrong, and workers that die, leave, come back, or come late."""
 import json
-import os
 import signal
 import subprocess
 import threading
