@@ -13,6 +13,7 @@
 #include "base/crash_point.h"
 #include "base/files.h"
 #include "base/packet.h"
+#include "shim/exit_record.h"
 #include "shim/plan.h"
 
 namespace loam::shim {
@@ -43,6 +44,7 @@ Result<void> Keeper::run() {
 }
 
 void Keeper::start() {
+  if (auto room = reserve_exit_record(plan_.folder); !room) return fail_to_start(room.error().text);
   if (auto held = devices_.take(plan_); !held) return fail_to_start(held.error().text);
   std::uint16_t port = 0;
   if (!plan_.ranks.empty()) {
