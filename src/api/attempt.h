@@ -126,9 +126,10 @@ Result<AttemptPlan> attempt_plan_from(const Json& document);
 
 // How an attempt ended. `lost` is the node's word for an attempt without an exit record.
 // `device_busy`: a device was held elsewhere, so nothing was started; it costs the job nothing.
+// `disk_full`: killed, for it had written most to a disk that ran full.
 // `preempted`: it was told to make room and did not end with status 0, which is a success whenever it comes.
 enum class Outcome { exited, signaled, timed_out, cancelled, out_of_memory, failed_to_start, unkillable, lost,
-                     device_busy, preempted };
+                     device_busy, preempted, disk_full };
 std::string_view outcome_name(Outcome outcome);
 Result<Outcome> outcome_from(std::string_view name);
 
@@ -145,7 +146,7 @@ struct ExitRecord {
   Outcome outcome = Outcome::exited;
   int code = 0;                     // exit status where exited
   int signal = 0;                   // where signaled, timed_out, cancelled, preempted
-  std::string error;                // failed_to_start, device_busy: what, in a person's words
+  std::string error;                // failed_to_start, device_busy, disk_full: what, in a person's words
   std::string device;               // device_busy: which one
   int rank = -1;                    // of a gang: who failed first; code and signal are its own
   std::int64_t started_ms = 0;      // wall clock
@@ -162,6 +163,7 @@ Result<ExitRecord> exit_record_from(const Json& document);
 // Packets node → shim: {"type":"stop","outcome":"cancelled"|"timed_out"}  TERM, grace, KILL
 //                      {"type":"stop","outcome":"preempted"}              the checkpoint's signal to those who
 //                                        catch it, else TERM to all; grace, KILL. A cancellation overrides it
+//                      {"type":"stop","outcome":"disk_full","error":"…"}  KILL at once; overrides a preemption
 //                      {"type":"kill"}                                    KILL at once
 //                      {"type":"signal","number":10}
 //                      {"type":"attach"} with one descriptor (SCM_RIGHTS): a client's stream, spoken in

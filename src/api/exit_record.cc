@@ -7,7 +7,7 @@
 namespace loam::api {
 namespace {
 
-constexpr std::array<std::pair<Outcome, std::string_view>, 10> kOutcomes{
+constexpr std::array<std::pair<Outcome, std::string_view>, 11> kOutcomes{
     {{Outcome::exited, "exited"},
      {Outcome::signaled, "signaled"},
      {Outcome::timed_out, "timed_out"},
@@ -17,7 +17,8 @@ constexpr std::array<std::pair<Outcome, std::string_view>, 10> kOutcomes{
      {Outcome::unkillable, "unkillable"},
      {Outcome::lost, "lost"},
      {Outcome::device_busy, "device_busy"},
-     {Outcome::preempted, "preempted"}}};
+     {Outcome::preempted, "preempted"},
+     {Outcome::disk_full, "disk_full"}}};
 
 }  // namespace
 

@@ -49,6 +49,7 @@ std::string describe_exit(const Json& record) {
   if (outcome == "failed_to_start") return "did not start: " + error;
   if (outcome == "lost")
     return error.empty() ? "lost: it ended together with its keeper" : "lost: " + error;
+  if (outcome == "disk_full") return "ended: " + error;
   if (outcome == "device_busy") return "did not start: " + error;
   if (outcome == "unkillable") return "could not be killed" + (error.empty() ? "" : ": " + error);
   return outcome.empty() ? "ended" : printable(outcome);

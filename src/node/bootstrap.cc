@@ -15,6 +15,7 @@
 #include "base/sha256.h"
 #include "base/text.h"
 #include "node/disk.h"
+#include "node/disk_room.h"
 #include "node/identity.h"
 #include "node/socket.h"
 
@@ -66,6 +67,7 @@ Result<Fd> take_node_lock(const Paths& paths) {
     const timespec pause{0, kDyingPauseNs};
     ::nanosleep(&pause, nullptr);
   }
+  give_up_spare_if_full(paths.state);
   const std::string pid = std::to_string(::getpid()) + "\n";
   if (::ftruncate(lock.get(), 0) != 0 || ::pwrite(lock.get(), pid.data(), pid.size(), 0) < 0)
     return fail_errno(path);

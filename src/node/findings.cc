@@ -23,7 +23,8 @@ bool names_an_error(std::string_view line) {
   return false;
 }
 
-std::uint64_t count_bytes(int folder_fd, std::uint64_t limit_bytes, int depth) {
+std::uint64_t count_bytes(int folder_fd, std::uint64_t limit_bytes, std::int64_t since_ms,
+                          int depth) {
   constexpr int kDepthMax = 256;
   std::uint64_t sum = 0;
   DIR* folder = ::fdopendir(folder_fd);
@@ -36,11 +37,12 @@ std::uint64_t count_bytes(int folder_fd, std::uint64_t limit_bytes, int depth) {
     if (name == "." || name == "..") continue;
     struct stat status {};
     if (::fstatat(::dirfd(folder), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) != 0) continue;
-    sum += static_cast<std::uint64_t>(status.st_blocks) * 512;
+    if (status.st_ctim.tv_sec * 1000 + status.st_ctim.tv_nsec / 1'000'000 >= since_ms)
+      sum += static_cast<std::uint64_t>(status.st_blocks) * 512;
     if (S_ISDIR(status.st_mode) && depth < kDepthMax && sum <= limit_bytes) {
       const int child =
           ::openat(::dirfd(folder), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-      if (child >= 0) sum += count_bytes(child, limit_bytes - sum, depth + 1);
+      if (child >= 0) sum += count_bytes(child, limit_bytes - sum, since_ms, depth + 1);
     }
     if (sum > limit_bytes) break;
   }
@@ -129,9 +131,10 @@ Result<std::string> read_foreign(const std::string& folder, const std::string& r
   return read_fd(file.get(), size_bytes_max);
 }
 
-std::uint64_t folder_bytes(const std::string& folder, std::uint64_t limit_bytes) {
+std::uint64_t folder_bytes(const std::string& folder, std::uint64_t limit_bytes,
+                           std::int64_t since_ms) {
   const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  return fd < 0 ? 0 : count_bytes(fd, limit_bytes, 0);
+  return fd < 0 ? 0 : count_bytes(fd, limit_bytes, since_ms, 0);
 }
 
 bool folder_empty(const std::string& folder) {

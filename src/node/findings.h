@@ -33,8 +33,9 @@ Result<std::string> read_foreign(const std::string& folder, const std::string& r
                                  std::size_t size_bytes_max);
 
 // Bytes on disk below the folder, following nothing; stops counting over `limit_bytes`. 0 where
-// there is none.
-std::uint64_t folder_bytes(const std::string& folder, std::uint64_t limit_bytes);
+// there is none. Only of what was changed since then, which nobody can falsify.
+std::uint64_t folder_bytes(const std::string& folder, std::uint64_t limit_bytes,
+                           std::int64_t since_ms = 0);
 bool folder_empty(const std::string& folder);
 std::uint64_t disk_free_bytes(const std::string& folder);  // for an ordinary user
 

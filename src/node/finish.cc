@@ -13,6 +13,7 @@
 #include "base/files.h"
 #include "base/text.h"
 #include "node/attempt_finding.h"
+#include "node/disk_room.h"
 #include "node/findings.h"
 #include "node/runs_impl.h"
 #include "node/services.h"
@@ -122,6 +123,20 @@ void tell_full_disk(Finding& finding) {
                    " left; `loam store gc` or a smaller checkpoint.keep makes room";
 }
 
+// What failed for want of room, or took it from others, does not keep it: nobody else could clear it away.
+void make_room(const std::string& state, Finding& finding) {
+  const auto disk = look_at_disk(state);
+  if (!disk || disk->free_bytes >= bounds_of(*disk).starts) return;
+  const std::uint64_t kept_max = bounds_of(*disk).writers;
+  for (const char* folder : {"/project", "/output"}) {
+    const std::string path = finding.work + folder;
+    const std::uint64_t bytes = folder_bytes(path, ~std::uint64_t{0} >> 1);
+    if (bytes <= kept_max || !remove_tree(path)) continue;
+    finding.note = "the disk of Loam's state had " + format_size(disk->free_bytes) + " left: " +
+                   format_size(bytes) + " that the attempt wrote were not kept";
+  }
+}
+
 // The line that mattered; of a gang a line of the rank that failed, where there is one.
 std::string last_words_of(const std::string& attempt_folder, int rank) {
   const std::string tail = output_tail(attempt_folder, kTailBytes);
@@ -132,6 +147,8 @@ std::string last_words_of(const std::string& attempt_folder, int rank) {
 // On a worker.
 void examine(store::Store& store, const Node& node, Finding& finding) {
   const api::ExitRecord& exit = finding.attempt.exit;
+  (void)remove_tree(finding.work + "/scratch");
+  if (!succeeded(exit)) make_room(node.context.paths.state, finding);
   const std::string kept = finding.work + "/project";
   if (folder_bytes(kept, kKeptFilesBytesMax) > kKeptFilesBytesMax) {
     const auto removed = remove_tree(kept);
@@ -195,6 +212,7 @@ std::string describe_exit(const api::ExitRecord& record) {
     case api::Outcome::lost:
       return "lost";
     case api::Outcome::device_busy:
+    case api::Outcome::disk_full:
       return record.error;
     case api::Outcome::preempted:
       return "preempted";
@@ -207,6 +225,7 @@ std::string Runs::Impl::last_words(const AttemptView& attempt) const {
 }
 
 void Runs::Impl::on_running(AttemptId id) {
+  watch_disk();
   const auto attempt = node.supervisor.find(id);
   auto job = attempt ? tables.job(attempt->job) : std::nullopt;
   if (!job || job->ended()) return;
@@ -230,8 +249,10 @@ void Runs::Impl::on_exit(AttemptId id, const api::ExitRecord& record, bool reboo
   ended.started_ms = record.started_ms != 0 ? record.started_ms : ended.started_ms;
   ended.ended_ms = record.ended_ms != 0 ? record.ended_ms : wall_ms();
   if (on_device_exit(*job, id, record)) return;
-  if (job->kind == "replica" || job->kind == "gateway")
+  if (job->kind == "replica" || job->kind == "gateway") {
+    if (record.outcome == api::Outcome::disk_full) drop_files(*job, ended);
     return services->on_exit(*job, ended, record, reboot);
+  }
   if (record.outcome == api::Outcome::lost) return on_lost(*job, reboot);
   job->state = "finishing";
   tables.save(*job);
@@ -321,7 +342,6 @@ void Runs::Impl::finished(JobId id, const AttemptView& attempt, Finding& finding
   end_job(*job, "succeeded", "", std::move(data));
   node.db.after_commit([work = finding.work] {
     LOAM_CRASH_POINT("node.result_committed");
-    (void)remove_tree(work + "/scratch");
     (void)remove_tree(work + "/output");  // the store has it now
   });
   consider(job->run);

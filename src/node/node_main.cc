@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <optional>
@@ -21,6 +22,7 @@
 #include "node/committed_responder.h"
 #include "node/daemon.h"
 #include "node/device_routes.h"
+#include "node/disk_room.h"
 #include "node/gate.h"
 #include "node/node.h"
 #include "node/node_routes.h"
@@ -39,6 +41,7 @@ int g_signal_event = -1;
 volatile std::sig_atomic_t g_reload_asked = 0;
 volatile std::sig_atomic_t g_end_asked = 0;
 bool g_on_terminal = false;
+constexpr std::chrono::seconds kPauseLook{5};
 
 void on_signal(int number) {
   // A node on a terminal ends with it; one without reads its configuration again, as daemons do.
@@ -173,7 +176,16 @@ class Daemon {
             [this](JobId victim, sched::TaskId, JobId beneficiary) {
               runs_->on_preempt(victim, beneficiary);
             },
-            [this] { loop_.post([this] { queue_->on_time(); }); }};
+            [this] { loop_.post([this] { queue_->on_time(); }); },
+            [this] { return refusal_by_disk(bootstrap_.context.paths.state); },
+            [this] {
+              if (pause_ == nullptr) pause_ = loop_.after(kPauseLook, [this] { look_at_pause(); });
+            }};
+  }
+
+  void look_at_pause() {
+    pause_.reset();
+    queue_->on_time();
   }
 
   Json host_facts() const {
@@ -238,6 +250,7 @@ class Daemon {
     auto listener = listen_at(bootstrap_.context.paths, bootstrap_.context.identity);
     if (!listener) return give_up(listener.error());
     listening_ = true;
+    set_room_aside(bootstrap_.context.paths);
     server_.emplace(loop_, std::move(*listener),
                     [this](const Request& request, ResponderPtr responder) {
                       routes_.dispatch(request, committed(*database_, std::move(responder)));
@@ -297,6 +310,7 @@ class Daemon {
   Routes routes_;
   std::optional<HttpServer> server_;
   Loop::Watch signal_watch_;
+  Loop::Timer pause_;  // while something waits for room on the disk
   bool listening_ = false;
   bool ending_ = false;
   bool failed_ = false;

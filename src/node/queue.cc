@@ -25,7 +25,10 @@ std::string Queue::refusal(const sched::Claim& claim) const {
 template <class Event>
 void Queue::happen(const Event& event) {
   sched::Actions actions;
+  if (events_.why_paused) sched::on_paused(state_, events_.why_paused(), now_ms_(), actions);
   event(now_ms_(), actions);
+  if (!state_.paused.empty() && state_.waiting.size() > 0 && events_.on_paused)
+    events_.on_paused();
   for (const sched::Action& action : actions) {
     const auto job = static_cast<JobId>(action.claim);
     if (action.kind == sched::Action::Kind::wake_at) {

@@ -20,6 +20,10 @@ class Queue {
     // `victim` is to end for `beneficiary`; requeue() when it has.
     std::function<void(JobId victim, sched::TaskId, JobId beneficiary)> on_preempt;
     std::function<void()> on_unfinished;  // call on_time() soon: a decision was cut short
+    // Asked before anything is decided: "" where starts are possible, else why not, for people.
+    // While something waits for that alone, on_paused: call on_time() after a while.
+    std::function<std::string()> why_paused = {};
+    std::function<void()> on_paused = {};
   };
   // `now_ms`: never runs backwards; shown to people as the time of day.
   Queue(sched::Machine machine, sched::Policy policy, Events events,

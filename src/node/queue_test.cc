@@ -19,12 +19,16 @@ struct World {
                  if (then) then(job);
                },
                [this](JobId victim, sched::TaskId, JobId) { victims.push_back(victim); },
-               [this] { ++unfinished; }},
+               [this] { ++unfinished; },
+              [this] { return paused; },
+              [this] { ++pauses; }},
               [this] { return now; }) {}
   std::int64_t now = 1'000'000;
   std::vector<JobId> granted, victims;
   std::function<void(JobId)> then;
   int unfinished = 0;
+  std::string paused;
+  int pauses = 0;
   Queue queue;
 };
 
@@ -79,6 +83,30 @@ TEST(Queue, TellsVictimsAndTakesThemBack) {
   EXPECT_EQ(world.granted, (std::vector<JobId>{1, 2}));
   world.queue.release(2);
   EXPECT_EQ(world.granted, (std::vector<JobId>{1, 2, 1}));
+}
+
+TEST(Queue, NothingStartsOrIsPreemptedWhileItIsPaused) {
+  World world(1);
+  sched::Claim job = claim(1, 1000);
+  job.preemptible = true;
+  world.queue.submit(job);
+  EXPECT_EQ(world.pauses, 0);
+  world.paused = "the disk is full";
+  sched::Claim service = claim(2, 1000);
+  service.priority = 1;
+  world.queue.submit(service);
+  EXPECT_TRUE(world.victims.empty());
+  EXPECT_EQ(world.pauses, 1);
+  world.queue.release(1);
+  EXPECT_EQ(world.granted, (std::vector<JobId>{1}));
+  const sched::Explanation why = world.queue.explain(2, world.queue.look_ahead());
+  EXPECT_EQ(sched::explanation_text(why, {}), "the disk is full");
+  EXPECT_FALSE(why.expected_start.has_value());
+  EXPECT_EQ(sched::insane(world.queue.state(), world.now), "");
+  world.paused.clear();
+  world.queue.on_time();
+  EXPECT_EQ(world.granted, (std::vector<JobId>{1, 2}));
+  EXPECT_EQ(world.pauses, 2);
 }
 
 TEST(Queue, RefusesWhatNeverFits) {

@@ -4,6 +4,7 @@
 //                                └─ services.cc, rollout.cc, endpoints.cc (replicas, gateway)
 //   sweep.cc: a step that is many tasks
 //   hold.cc, preempt.cc, why.cc: what keeps a job from running, and why;
+//   full_disk.cc: who fills the disk of the state is ended;
 //   job_devices.cc: what a job was granted; same_step.cc: steps that another run of the project has
 //   under way
 //   run_routes.cc, model_routes.cc, file_routes.cc, trace_routes.cc, store_routes.cc,
@@ -38,6 +39,7 @@ struct Inspected;
 struct Preparation;
 struct Submission;
 struct Finding;
+struct DiskWriter;
 
 inline constexpr std::uint64_t kKeptFilesBytesMax = 1ull << 30;  // of one attempt
 inline constexpr std::size_t kEnvsKept = 100;                    // used last, beside those of kept runs
@@ -244,6 +246,15 @@ struct Runs::Impl {
   std::string checkpoints_of(JobId job) const;  // STATE/checkpoints/JOB
   std::optional<CheckpointPlace> checkpoint_of(const RunRow& run, const JobRow& job);
   std::int64_t last_sign_of_life(const JobRow& job, const AttemptView& attempt) const;
+
+  // full_disk.cc
+  void watch_disk();  // while attempts run
+  void look_at_writers();
+  void end_largest_writer(const std::vector<DiskWriter>& writers);
+  bool largest_writer_goes();
+  void drop_files(const JobRow& job, const AttemptView& attempt);
+  Loop::Timer disk_timer;
+  std::optional<AttemptView> ended_for_disk;  // the last one
 
   // routes
   void run_routes(Routes& routes);

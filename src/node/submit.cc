@@ -17,6 +17,7 @@
 #include "base/crash_point.h"
 #include "base/files.h"
 #include "base/text.h"
+#include "node/disk_room.h"
 #include "node/job_request.h"
 #include "node/runs_impl.h"
 #include "node/submission.h"
@@ -253,6 +254,8 @@ void Runs::Impl::submit(const Request& request, ResponderPtr responder, Intent i
                           ? body["proxy_environment"]
                           : Json::object();
   submission->models = models.names(run.uid);
+  if (std::string full = refusal_by_disk(node.context.paths.state); !full.empty())
+    return responder->reply_error({ErrorCode::full, std::move(full)});
   // A home or the whole machine is nobody's project: such a command sees an empty one.
   submission->empty_snapshot =
       run.text.empty() && (run.folder == kHomeOfRoot || run.folder == run.home);

@@ -33,6 +33,13 @@ AttemptView view_of(const Row& row) {
   return view;
 }
 
+Json stop_packet(const OpenAttempt& attempt) {
+  Json packet = Json::object(
+      {{"type", "stop"}, {"outcome", api::outcome_name(*attempt.stop_reason)}});
+  if (!attempt.stop_error.empty()) packet.set("error", attempt.stop_error);
+  return packet;
+}
+
 constexpr std::string_view kViewColumns =
     "SELECT id, job, number, state, created_ms, started_ms, ended_ms, exit, boot, placement "
     "FROM attempts ";
@@ -71,8 +78,7 @@ void Supervisor::Impl::connected(const OpenAttemptPtr& attempt, Fd socket) {
     if (auto sent = attempt->channel->send(message, descriptor); !sent)
       log_warning("attempt " + std::to_string(attempt->id) + ": " + sent.error().text);
   };
-  if (attempt->stop_reason)
-    tell(Json::object({{"type", "stop"}, {"outcome", api::outcome_name(*attempt->stop_reason)}}));
+  if (attempt->stop_reason) tell(stop_packet(*attempt));
   if (attempt->kill_asked) tell(Json::object({{"type", "kill"}}));
   for (const auto& [message, stream] : attempt->streams_waiting) tell(message, stream.get());
   attempt->streams_waiting.clear();
@@ -225,17 +231,18 @@ api::ExitRecord Supervisor::Impl::record_of(const OpenAttempt& attempt, api::Out
   return record;
 }
 
-void Supervisor::stop(AttemptId id, api::Outcome reason) {
+void Supervisor::stop(AttemptId id, api::Outcome reason, const std::string& error) {
   const auto found = impl_->open.find(id);
   if (found == impl_->open.end() || found->second->ended) return;
   OpenAttempt& attempt = *found->second;
-  const bool overrides = attempt.stop_reason == api::Outcome::preempted &&
-                         reason == api::Outcome::cancelled;
+  const bool overrides =
+      attempt.stop_reason == api::Outcome::preempted &&
+      (reason == api::Outcome::cancelled || reason == api::Outcome::disk_full);
   if (attempt.stop_reason && !overrides) return;
   attempt.stop_reason = reason;
+  attempt.stop_error = error;
   if (!attempt.channel) return;  // launch() or connected() sees it
-  const auto sent = attempt.channel->send(
-      Json::object({{"type", "stop"}, {"outcome", api::outcome_name(reason)}}));
+  const auto sent = attempt.channel->send(stop_packet(attempt));
   if (!sent) log_warning("attempt " + std::to_string(id) + ": " + sent.error().text);
 }
 

@@ -67,8 +67,8 @@ class Supervisor {
   // Of an attempt that has ended, these do nothing. Before its shim is there, stop and kill keep it
   // from starting, signal is dropped, attach waits for the shim.
   // TERM, grace, KILL; `preempted` as docs/formats/shim.md says. The first reason counts, but a
-  // cancellation overrides a preemption.
-  void stop(AttemptId attempt, api::Outcome reason);
+  // cancellation overrides a preemption. `error`: what the record is to say.
+  void stop(AttemptId attempt, api::Outcome reason, const std::string& error = {});
   void kill(AttemptId attempt);
   void signal(AttemptId attempt, int number);
   Result<void> attach(AttemptId attempt, Fd stream);  // ended: unavailable

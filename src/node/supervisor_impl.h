@@ -39,6 +39,7 @@ struct OpenAttempt {
   Fd pidfd;
   Loop::Watch pid_watch;
   std::optional<api::Outcome> stop_reason;
+  std::string stop_error;
   bool kill_asked = false;
   std::vector<std::pair<Json, Fd>> streams_waiting;  // packets with a client's stream
   std::function<void()> on_decided;  // while a restart waits to hear whether it runs or has ended

@@ -176,13 +176,13 @@ void decide(State& state, Time now, Actions& actions) {
 void go_on(State& state, Time now, Actions& actions) {
   state.decided = now;
   state.cut_short = false;
-  if (state.waiting.size() == 0) return state.reservations.clear();
+  if (state.waiting.size() == 0 || !state.paused.empty()) return state.reservations.clear();
   Decision(state, now, actions).run(std::nullopt);
 }
 
 void decide_on(State& state, Slot newcomer, Time now, Actions& actions) {
   const Entry& entry = state.entries[newcomer];
-  if (!entry.queued) return;
+  if (!entry.queued || !state.paused.empty()) return;
   // Behind all reservations, and there is no room for it: nothing to decide.
   const bool behind =
       state.reservations.size() >= state.policy.reservations && !state.reservations.empty() &&
@@ -193,7 +193,7 @@ void decide_on(State& state, Slot newcomer, Time now, Actions& actions) {
 }
 
 bool first_could_start(const State& state, Time now) {
-  if (state.waiting.size() == 0 || state.cut_short) return false;
+  if (state.waiting.size() == 0 || state.cut_short || !state.paused.empty()) return false;
   // What was granted last may have moved another to the front, who must not delay the reservations.
   if (state.policy.fair_share && !state.reservations.empty()) return false;
   Plan plan(state, now);

@@ -106,6 +106,10 @@ Explanation explain(const State& state, ClaimId id, const Outlook& outlook) {
     why.unknown_why = "the machine does not have what it asks for";
     return why;
   }
+  if (why.paused = state.paused; !why.paused.empty()) {
+    why.unknown_why = "nothing starts now";
+    return why;
+  }
   why.quota = quota_against(state, *entry);
   std::vector<std::size_t> columns;
   find_shortages(state, *entry, why, columns);
@@ -159,6 +163,7 @@ std::string explanation_text(const Explanation& why, const Wording& wording) {
   if (!why.waits) return "";
   if (why.held) return "held";
   if (!why.never.empty()) return why.never;
+  if (!why.paused.empty()) return why.paused;
   std::vector<std::string> parts;
   if (!why.quota.empty()) parts.push_back(why.quota);
   for (const Shortage& one : why.short_of) parts.push_back(shortage_text(one));

@@ -38,6 +38,7 @@ struct Explanation {
   bool waits = false;
   bool held = false;
   bool at_once_max = false;  // an array that has as many tasks running as it may
+  std::string paused;        // why nothing starts at all now; then nothing else is said
   std::string quota;         // "anna holds 2 of 2 GPUs"; then nothing else is short
   std::string never;         // what the machine no longer has
   std::vector<Shortage> short_of;

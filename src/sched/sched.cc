@@ -224,6 +224,12 @@ void on_policy_changed(State& state, Policy policy, Time now, Actions& actions) 
 
 void on_time(State& state, Time now, Actions& actions) { go_on(state, now, actions); }
 
+void on_paused(State& state, const std::string& why, Time now, Actions& actions) {
+  const bool was_paused = !state.paused.empty();
+  state.paused = why;
+  if (was_paused != !why.empty()) decide(state, now, actions);
+}
+
 std::int64_t rate_of(const State& state, const Claim& asked, const Placement& placement) {
   Claim claim = asked;
   claim.ranks = std::max<std::uint32_t>(claim.ranks, 1);

@@ -70,6 +70,8 @@ void on_device_changed(State& state, const std::string& device, DeviceState devi
 void on_machine_changed(State& state, Machine machine, Time now, Actions& actions);
 void on_policy_changed(State& state, Policy policy, Time now, Actions& actions);
 void on_time(State& state, Time now, Actions& actions);
+// Nothing is granted, and nobody preempted, until `why` is "" again. Said again and again: nothing.
+void on_paused(State& state, const std::string& why, Time now, Actions& actions);
 
 // What holding `placement` for the claim counts an hour, in thousandths of points.
 std::int64_t rate_of(const State& state, const Claim& claim, const Placement& placement);

@@ -198,7 +198,7 @@ class Simulation {
 
   void disturb() {
     if (state_.slots.empty()) return;
-    const std::uint64_t dice = below(7);
+    const std::uint64_t dice = below(8);
     note("disturb", dice);
     happen([&](Actions& actions) {
       if (dice == 0) on_held(state_, any_claim(), now_, actions);
@@ -216,6 +216,7 @@ class Simulation {
                           actions);
       }
       if (dice == 6 && chance(20)) on_machine_changed(state_, machine(), now_, actions);
+      if (dice == 7) on_paused(state_, chance(50) ? "dice" : "", now_, actions);
     });
   }
 
@@ -236,6 +237,7 @@ class Simulation {
   void take(const Action& action) {
     if (action.kind == Action::Kind::grant) {
       note("grant", action.claim, action.task);
+      ASSERT_EQ(state_.paused, "") << "seed " << seed_;
       const Claim& claim = state_.find(action.claim)->claim;
       const std::uint64_t longest =
           claim.time_limit_ms > 0 ? static_cast<std::uint64_t>(claim.time_limit_ms) : 180 * kMinute;
@@ -289,6 +291,7 @@ class Simulation {
   // No more arrivals, everything in order: all that waits runs and ends.
   void drain_the_world() {
     rules_.disturbances = false;
+    happen([&](Actions& actions) { on_paused(state_, "", now_, actions); });
     happen([&](Actions& actions) {
       on_policy_changed(state_,
                         {.reservations = 4, .fair_share = rules_.fair_share, .preemption = false},

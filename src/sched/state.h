@@ -106,6 +106,7 @@ struct State {
   std::uint64_t epoch = 1;                // of Line::tested_epoch
   std::vector<Reservation> reservations;  // in order, of the last decision
   Time decided = 0;                       // when that was
+  std::string paused;                     // why nothing is granted now, in a person's words; "": it is
 
   const Entry* find(ClaimId id) const;
   Entry* find(ClaimId id);

@@ -249,7 +249,7 @@ void Keeper::on_packet(const Json& packet, Fd descriptor) {
   if (state_ == State::ended) return;
   if (type == "stop") {
     const auto outcome = api::outcome_from(packet["outcome"].as_string());
-    stop(outcome.value_or(api::Outcome::cancelled));
+    stop(outcome.value_or(api::Outcome::cancelled), packet["error"].as_string());
   }
   if (type == "kill") {
     if (!stopped_) stopped_ = api::Outcome::cancelled;

@@ -56,7 +56,7 @@ class Keeper {
   void on_init_end();
   void check_memory();
 
-  void stop(api::Outcome why);
+  void stop(api::Outcome why, const std::string& error = {});
   void terminate(std::int64_t grace_ms);
   void kill_all();
   void send_control(sandbox::Control kind, int number = 0);
@@ -90,6 +90,7 @@ class Keeper {
   std::string report_;
   std::vector<api::MissingGuard> missing_;
   std::optional<api::Outcome> stopped_;  // why it was told to end
+  std::string stop_error_;               // in the node's words
   bool checkpoint_asked_ = false;        // the checkpoint's signal is out; init says who got it
   std::optional<std::string> start_failure_;
   std::optional<int> status_;  // of the user's process, as waitpid's

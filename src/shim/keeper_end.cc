@@ -28,16 +28,20 @@ constexpr std::int64_t kInitKillLimitMs = 1'000;
 
 // TERM to every process, KILL after the grace. A preemption first tries the checkpoint's signal:
 // those who catch it have the grace to save and end; where nobody does (init tells), TERM. A second
-// request changes nothing, but a cancellation ends the patience of a preemption.
-void Keeper::stop(api::Outcome why) {
+// request changes nothing, but a cancellation ends the patience of a preemption, and so does a full
+// disk: a grace would fill it further.
+void Keeper::stop(api::Outcome why, const std::string& error) {
   // A gang that has failed is about to end: it need not be told to make room, and that would hide the failure.
-  if (failed_rank_ && !stopped_ && why != api::Outcome::cancelled) return;
-  const bool overrides = stopped_ == api::Outcome::preempted && why == api::Outcome::cancelled;
+  const bool patient = why != api::Outcome::cancelled && why != api::Outcome::disk_full;
+  if (failed_rank_ && !stopped_ && patient) return;
+  const bool overrides = stopped_ == api::Outcome::preempted && !patient;
   if (state_ == State::ended || (stopped_ && !overrides)) return;
   stopped_ = why;
+  stop_error_ = error;
   checkpoint_asked_ = false;
   disarm(Timer::time_limit);
-  if (state_ != State::running && state_ != State::starting) return kill_all();
+  if ((state_ != State::running && state_ != State::starting) || why == api::Outcome::disk_full)
+    return kill_all();
   if (killed_) return;
   if (why != api::Outcome::preempted || plan_.checkpoint_signal == 0)
     return terminate(plan_.grace_ms);
@@ -136,7 +140,10 @@ api::ExitRecord Keeper::ended_record() {
   }
   // Whoever finishes in the grace of a preemption has finished.
   const bool succeeded = record.outcome == api::Outcome::exited && record.code == 0;
-  if (stopped_ && !(succeeded && stopped_ == api::Outcome::preempted)) record.outcome = *stopped_;
+  if (stopped_ && !(succeeded && stopped_ == api::Outcome::preempted)) {
+    record.outcome = *stopped_;
+    record.error = stop_error_;
+  }
   if (memory.oom_kills > 0) {
     record.outcome = api::Outcome::out_of_memory;
     record.error = "out of memory: charged peak " + format_size(memory.peak_bytes) + " of limit " +
