@@ -14,6 +14,7 @@ using channel::DType;
 using channel::TensorSpec;
 using simdjson::dom::array;
 using simdjson::dom::element;
+using simdjson::dom::object;
 
 template <class T>
 void put(std::byte* to, T value) {
@@ -103,6 +104,49 @@ PutNumber put_number_for(DType dtype) {
   return nullptr;
 }
 
+constexpr std::size_t kShownBytesMax = 64;  // of a value that an error shows
+constexpr std::size_t kShownDimsMax = 16;
+
+// Stops soon after the text is long enough, so a body of many megabytes costs no more than its start.
+void append_json(element value, std::string& text) {
+  array list;
+  object members;
+  std::string_view words;
+  std::string_view separator;
+  if (value.get_array().get(list) == simdjson::SUCCESS) {
+    text += '[';
+    for (const element item : list) {
+      if (text.size() > kShownBytesMax) return;
+      text += std::exchange(separator, ", ");
+      append_json(item, text);
+    }
+    text += ']';
+  } else if (value.get_object().get(members) == simdjson::SUCCESS) {
+    text += '{';
+    for (const auto [key, member] : members) {
+      if (text.size() > kShownBytesMax) return;
+      text += std::string(std::exchange(separator, ", ")) + '"' +
+              std::string(key.substr(0, kShownBytesMax)) + "\": ";
+      append_json(member, text);
+    }
+    text += '}';
+  } else if (value.get_string().get(words) == simdjson::SUCCESS) {
+    text += '"' + std::string(words.substr(0, kShownBytesMax + 1)) + '"';
+  } else {
+    text += simdjson::minify(value);
+  }
+}
+
+// How deep the lists go and how long the first of each level is.
+std::vector<std::int64_t> nesting(array values) {
+  std::vector<std::int64_t> sizes;
+  while (sizes.size() < kShownDimsMax) {
+    sizes.push_back(static_cast<std::int64_t>(values.size()));
+    if (values.at(0).get_array().get(values) != simdjson::SUCCESS) break;
+  }
+  return sizes;
+}
+
 // Writes `data` of one input, flat or nested as its shape, in row-major order.
 class DataReader {
  public:
@@ -111,6 +155,7 @@ class DataReader {
       : spec_(spec), shape_(shape), out_(out), put_(put_number_for(spec.dtype)) {}
 
   Result<void> read(array values) {
+    whole_ = values;
     LOAM_CHECK(read_level(values, 0));
     if (written_bytes_ == out_.size()) return {};
     return bad("input " + in_quotes(spec_.name) + ": data has " + count_text() + " values, shape " +
@@ -139,7 +184,8 @@ class DataReader {
                    shape_text(shape_) + " expects (" + std::to_string(out_.size() / size()) + ")");
       if (!put_(value, out_.data() + written_bytes_))
         return bad("input " + in_quotes(spec_.name) + ": value " + count_text() +
-                   " of data is no " + std::string(dtype_name(spec_.dtype)));
+                   " of data is " + json_text(value) + ", expected " +
+                   std::string(dtype_name(spec_.dtype)));
       written_bytes_ += size();
     }
     if (level > 0 && written_bytes_ - before != expected_bytes(level - 1, 1))
@@ -156,14 +202,19 @@ class DataReader {
   }
 
   tl::unexpected<Error> wrong_nesting() const {
-    return bad("input " + in_quotes(spec_.name) + ": data is not nested as shape " +
-               shape_text(shape_));
+    const std::vector<std::int64_t> came = nesting(whole_);
+    const std::string found = came == shape_ ? "data came in lists of unequal length"
+                                             : "data nested as " + shape_text(came) + " came";
+    return bad("input " + in_quotes(spec_.name) + ": " + found + ", a flat list of " +
+               std::to_string(out_.size() / size()) + " values or lists nested as shape " +
+               shape_text(shape_) + " is expected");
   }
 
   const TensorSpec& spec_;
   const std::vector<std::int64_t>& shape_;
   std::vector<std::byte>& out_;
   PutNumber put_;
+  array whole_;
   std::size_t written_bytes_ = 0;
 };
 
@@ -172,6 +223,15 @@ class DataReader {
 tl::unexpected<Error> bad(std::string text) { return fail(ErrorCode::invalid, std::move(text)); }
 
 std::string in_quotes(std::string_view name) { return "'" + printable(name.substr(0, 200)) + "'"; }
+
+std::string json_text(element value) {
+  std::string text;
+  append_json(value, text);
+  if (text.size() <= kShownBytesMax) return printable(text);
+  std::size_t end = kShownBytesMax;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // whole characters
+  return printable(std::string_view(text).substr(0, end)) + "…";
+}
 
 std::string shape_text(const std::vector<std::int64_t>& shape) {
   std::vector<std::string> parts;

@@ -17,6 +17,7 @@ namespace loam::gateway {
 
 tl::unexpected<Error> bad(std::string text);  // 400
 std::string in_quotes(std::string_view name);
+std::string json_text(simdjson::dom::element value);  // its start where it is long
 std::string shape_text(const std::vector<std::int64_t>& shape);
 
 // Fills `out` (its size is that of `shape`) in row-major order.

@@ -28,6 +28,13 @@ std::string describe(const std::vector<TensorSpec>& specs) {
   return join(parts, ", ");
 }
 
+// What a request has there.
+std::string came(simdjson::simdjson_result<element> member) {
+  element value;
+  if (member.get(value) != simdjson::SUCCESS) return "is missing";
+  return json_text(value) + " came";
+}
+
 bool bool_or(simdjson::simdjson_result<element> value, bool fallback) {
   bool flag = false;
   return value.get_bool().get(flag) == simdjson::SUCCESS ? flag : fallback;
@@ -46,7 +53,8 @@ class Decoder {
     if (const auto error = parser.parse(json_.data(), json_.size()).get(root))
       return bad(std::string("request is not JSON: ") + simdjson::error_message(error));
     object document;
-    if (root.get_object().get(document)) return bad("request is not a JSON object");
+    if (root.get_object().get(document))
+      return bad("request: " + json_text(root) + " came, an object with \"inputs\" is expected");
     LOAM_CHECK(read_id(document));
     LOAM_CHECK(read_inputs(document));
     LOAM_CHECK(read_outputs(document));
@@ -74,7 +82,8 @@ class Decoder {
     const auto member = document["id"];
     if (member.error()) return {};
     std::string_view id;
-    if (member.get_string().get(id)) return bad("id: expected a string");
+    if (member.get_string().get(id))
+      return bad("id: " + json_text(member.value_unsafe()) + " came, a string is expected");
     if (id.size() > kRequestIdBytesMax) return bad("id: over 256 bytes");
     result_.id = std::string(id);
     return {};
@@ -83,15 +92,16 @@ class Decoder {
   Result<void> read_inputs(object document) {
     array inputs;
     if (document["inputs"].get_array().get(inputs))
-      return bad("inputs: expected a list of tensors");
+      return bad("inputs " + came(document["inputs"]) + ", a list of tensors is expected: " +
+                 describe(signature_.inputs));
     const std::size_t count = signature_.inputs.size();
     result_.inputs.resize(count);
     result_.decoded.resize(count);
     seen_.assign(count, false);
     std::size_t tensors = 0;
     for (const element input : inputs) {
-      if (++tensors > kRequestTensorsMax) return bad("inputs: over 32 tensors");
-      LOAM_CHECK(read_input(input));
+      if (tensors == kRequestTensorsMax) return bad("inputs: over 32 tensors");
+      LOAM_CHECK(read_input(input, tensors++));
     }
     for (std::size_t i = 0; i < count; ++i)
       if (!seen_[i]) return bad("input " + describe(signature_.inputs[i]) + " is missing");
@@ -101,10 +111,16 @@ class Decoder {
     return {};
   }
 
-  Result<void> read_input(element input) {
+  Result<void> read_input(element input, std::size_t place) {
+    const std::string at = "inputs[" + std::to_string(place) + "]";
     std::string_view name;
     std::string_view datatype;
-    if (input["name"].get_string().get(name)) return bad("inputs: a tensor has no name");
+    if (!input.is_object())
+      return bad(at + ": " + json_text(input) +
+                 " came, an object with name, datatype, shape and data is expected");
+    if (input["name"].get_string().get(name))
+      return bad(at + ": name " + came(input["name"]) + ", expected " +
+                 describe(signature_.inputs));
     const std::size_t index = find(signature_.inputs, name);
     if (index == signature_.inputs.size())
       return bad("input " + in_quotes(name) + ": no such input; expected " +
@@ -112,36 +128,31 @@ class Decoder {
     const TensorSpec& spec = signature_.inputs[index];
     if (seen_[index]) return bad("input " + in_quotes(name) + " is there twice");
     seen_[index] = true;
-    if (input["datatype"].get_string().get(datatype))
-      return bad("input " + in_quotes(name) + ": datatype is missing, " +
+    if (input["datatype"].get_string().get(datatype) || datatype != dtype_name(spec.dtype))
+      return bad("input " + in_quotes(name) + ": datatype " + came(input["datatype"]) + ", " +
                  std::string(dtype_name(spec.dtype)) + " is expected");
-    if (datatype != dtype_name(spec.dtype))
-      return bad("input " + in_quotes(name) + ": datatype " + printable(datatype.substr(0, 32)) +
-                 " came, " + std::string(dtype_name(spec.dtype)) + " is expected");
     const auto shape = LOAM_TRY(read_shape(input, spec));
     return read_content(input, spec, shape, index);
   }
 
   Result<std::vector<std::int64_t>> read_shape(element input, const TensorSpec& spec) {
     array dims;
-    if (input["shape"].get_array().get(dims))
-      return bad("input " + in_quotes(spec.name) + ": shape is missing, " + spec.shape_text() +
-                 " is expected");
+    const auto wrong = [&] {
+      return bad("input " + in_quotes(spec.name) + ": shape " + came(input["shape"]) + ", " +
+                 spec.shape_text() + " is expected (-1: the rows, 1 to " +
+                 std::to_string(rows_max_) + ")");
+    };
+    if (input["shape"].get_array().get(dims) || dims.size() != spec.row_shape.size() + 1)
+      return wrong();
     std::vector<std::int64_t> shape;
-    bool numbers = true;
     for (const element dim : dims) {
-      std::int64_t size = -1;
-      numbers = numbers && !dim.get_int64().get(size) && size >= 0;
+      std::int64_t size = 0;
+      if (dim.get_int64().get(size)) return wrong();
       shape.push_back(size);
-      if (shape.size() > kShapeDimsMax) break;
     }
-    const bool fits = numbers && shape.size() == spec.row_shape.size() + 1 &&
-                      std::equal(spec.row_shape.begin(), spec.row_shape.end(), shape.begin() + 1);
-    if (!fits)
-      return bad("input " + in_quotes(spec.name) + ": shape " + shape_text(shape) + " came, " +
-                 spec.shape_text() + " is expected");
-    if (shape[0] < 1)
-      return bad("input " + in_quotes(spec.name) + ": shape " + shape_text(shape) + " has no rows");
+    if (!std::equal(spec.row_shape.begin(), spec.row_shape.end(), shape.begin() + 1) ||
+        shape[0] < 1)
+      return wrong();
     if (shape[0] > rows_max_)
       return bad("input " + in_quotes(spec.name) + ": " + std::to_string(shape[0]) +
                  " rows came, at most " + std::to_string(rows_max_) + " are expected (batch max)");
@@ -165,7 +176,7 @@ class Decoder {
       std::uint64_t size = 0;
       if (binary_size.get_uint64().get(size) || size != size_bytes)
         return bad("input " + in_quotes(spec.name) + ": binary_data_size " +
-                   simdjson::minify(binary_size) + " came, shape " + shape_text(shape) +
+                   json_text(binary_size.value_unsafe()) + " came, shape " + shape_text(shape) +
                    " expects " + std::to_string(size_bytes));
       if (size > binary_.size())
         return bad("input " + in_quotes(spec.name) + ": " + std::to_string(binary_.size()) +
@@ -180,7 +191,11 @@ class Decoder {
       return {};
     }
     if (!has_data)
-      return bad("input " + in_quotes(spec.name) + ": no data and no binary_data_size");
+      return bad("input " + in_quotes(spec.name) + ": data " + came(input["data"]) + ", " +
+                 std::to_string(size_bytes / dtype_size_bytes(spec.dtype)) + " values of " +
+                 std::string(dtype_name(spec.dtype)) +
+                 " are expected in a list, or parameters with binary_data_size " +
+                 std::to_string(size_bytes));
     result_.decoded[index].resize(size_bytes);
     LOAM_CHECK(read_data(data, spec, shape, result_.decoded[index]));
     result_.inputs[index] = result_.decoded[index];
@@ -191,7 +206,9 @@ class Decoder {
     const bool all_binary = bool_or(document["parameters"]["binary_data_output"], false);
     array outputs;
     const bool listed = document["outputs"].get_array().get(outputs) == simdjson::SUCCESS;
-    if (!listed && !document["outputs"].error()) return bad("outputs: expected a list");
+    if (!listed && !document["outputs"].error())
+      return bad("outputs " + came(document["outputs"]) + ", a list is expected of " +
+                 describe(signature_.outputs));
     if (!listed || outputs.size() == 0) {  // an empty list asks for nothing in particular
       for (std::size_t i = 0; i < signature_.outputs.size(); ++i)
         result_.outputs.push_back({i, all_binary});
@@ -199,7 +216,9 @@ class Decoder {
     }
     for (const element output : outputs) {
       std::string_view name;
-      if (output["name"].get_string().get(name)) return bad("outputs: one has no name");
+      if (output["name"].get_string().get(name))
+        return bad("outputs: " + json_text(output) + " came, an object with a name is expected of " +
+                   describe(signature_.outputs));
       const std::size_t index = find(signature_.outputs, name);
       if (index == signature_.outputs.size())
         return bad("output " + in_quotes(name) + ": no such output; expected " +
@@ -219,8 +238,6 @@ class Decoder {
     while (index < specs.size() && specs[index].name != name) ++index;
     return index;
   }
-
-  static constexpr std::size_t kShapeDimsMax = 16;
 
   const HttpRequest& request_;
   const Signature& signature_;
