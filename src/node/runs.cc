@@ -386,6 +386,16 @@ bool SnapshotFolder::has_match(const std::string& pattern) const {
   });
 }
 
+std::vector<std::string> SnapshotFolder::files_beside(const std::string& relative) const {
+  const std::string folder = relative.substr(0, relative.rfind('/') + 1);
+  std::vector<std::string> names;
+  for (const auto& entry : listing_)
+    if (entry.type == store::ListingEntry::Type::file && entry.path.starts_with(folder) &&
+        entry.path.find('/', folder.size()) == std::string::npos)
+      names.push_back(entry.path.substr(folder.size()));
+  return names;
+}
+
 Result<std::string> SnapshotFolder::read(const std::string& relative) const {
   if (!has_file(relative))
     return fail(ErrorCode::not_found, printable(relative) + ": not in the project's snapshot");

@@ -335,6 +335,7 @@ class SnapshotFolder : public spec::Folder {
   bool has_file(const std::string& relative) const override;
   bool has_match(const std::string& pattern) const override;
   Result<std::string> read(const std::string& relative) const override;
+  std::vector<std::string> files_beside(const std::string& relative) const override;
 
  private:
   std::vector<store::ListingEntry> listing_;

@@ -1,11 +1,12 @@
 // tests/corpus/spec: good files are read without a problem; bad ones give problems that begin as
 // their "# expect: LINE:COLUMN: KEY: MESSAGE" lines say, in that order and no others. "# folder:"
-// lists the files that exist (without it nothing about files is checked), "# models:" the imported
-// models.
+// lists the files that exist (without it nothing about files is checked), "# FILE.py| LINE" what a
+// handler's file holds, "# models:" the imported models.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <random>
 
 #include "base/files.h"
@@ -17,7 +18,8 @@ namespace {
 
 class ListedFolder : public Folder {
  public:
-  explicit ListedFolder(std::vector<std::string> files) : files_(std::move(files)) {}
+  ListedFolder(std::vector<std::string> files, std::map<std::string, std::string> scripts)
+      : files_(std::move(files)), scripts_(std::move(scripts)) {}
   bool has_file(const std::string& relative) const override {
     return std::find(files_.begin(), files_.end(), relative) != files_.end();
   }
@@ -29,11 +31,18 @@ class ListedFolder : public Folder {
     if (relative == "bad-requirements.txt")
       return "# good ones first\nnumpy==1.26.4 \\\n  --hash=sha256:" + std::string(64, 'a') +
              "\nscipy # comment\n\n-e .\nrequests=2\n";
+    if (const auto script = scripts_.find(relative); script != scripts_.end())
+      return script->second;
+    if (relative.ends_with(".py")) return fail(ErrorCode::not_found, relative);
     return std::string("numpy==1.26.4\n");
+  }
+  std::vector<std::string> files_beside(const std::string& relative) const override {
+    return relative.find('/') == std::string::npos ? files_ : std::vector<std::string>{};
   }
 
  private:
   std::vector<std::string> files_;
+  std::map<std::string, std::string> scripts_;
 };
 
 struct Case {
@@ -48,6 +57,8 @@ Case load(const std::filesystem::path& path) {
   Case found;
   found.path = path.string();
   found.text = read_file(found.path).value_or("");
+  std::optional<std::vector<std::string>> files;
+  std::map<std::string, std::string> scripts;
   for (const std::string& line : split(found.text, '\n')) {
     const auto value = [&](std::string_view key) -> std::optional<std::string> {
       const std::string start = "# " + std::string(key) + ": ";
@@ -56,8 +67,11 @@ Case load(const std::filesystem::path& path) {
     };
     if (const auto expect = value("expect")) found.expected.push_back(*expect);
     if (const auto models = value("models")) found.models = split(*models, ' ');
-    if (const auto folder = value("folder")) found.folder.emplace(split(*folder, ' '));
+    if (const auto folder = value("folder")) files = split(*folder, ' ');
+    if (const auto bar = line.find(".py| "); line.starts_with("# ") && bar != std::string::npos)
+      scripts[line.substr(2, bar + 1)] += line.substr(bar + 5) + "\n";
   }
+  if (files) found.folder.emplace(*files, scripts);
   return found;
 }
 

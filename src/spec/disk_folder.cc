@@ -104,6 +104,23 @@ bool DiskFolder::has_match(const std::string& pattern) const {
   return root.valid() && Walk(root.get(), pattern).finds(pattern_folder(pattern), 0);
 }
 
+std::vector<std::string> DiskFolder::files_beside(const std::string& relative) const {
+  const Fd root = open_folder(path_);
+  const auto slash = relative.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : relative.substr(0, slash);
+  Fd fd = open_beneath(root.get(), folder, O_RDONLY | O_DIRECTORY);
+  std::unique_ptr<DIR, CloseDirectory> directory(fd ? fdopendir(fd.get()) : nullptr);
+  std::vector<std::string> names;
+  if (!directory) return names;
+  fd.release();
+  while (const dirent* entry = readdir(directory.get())) {
+    if (names.size() == kWalkEntriesMax) break;
+    if (is_regular(open_beneath(root.get(), folder + "/" + entry->d_name, O_PATH).get()))
+      names.emplace_back(entry->d_name);
+  }
+  return names;
+}
+
 Result<std::string> DiskFolder::read(const std::string& relative) const {
   const Fd root = open_folder(path_);
   if (!root) return fail_errno(path_);

@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "base/files.h"
 #include "spec/project.h"
 
@@ -63,6 +65,17 @@ TEST_F(DiskFolderTest, FindsMatches) {
   EXPECT_FALSE(folder.has_match("data/*.csv"));
   EXPECT_FALSE(folder.has_match("absent/**"));
   EXPECT_FALSE(folder.has_match("elsewhere/**"));
+}
+
+TEST_F(DiskFolderTest, NamesTheFilesBesideOne) {
+  const DiskFolder folder(project_);
+  auto beside = folder.files_beside("absent.py");
+  std::sort(beside.begin(), beside.end());
+  EXPECT_EQ(beside, (std::vector<std::string>{"inside.py", "train.py"}));
+  EXPECT_EQ(folder.files_beside("data/deep/er/x.py"), std::vector<std::string>{"a.csv"});
+  EXPECT_TRUE(folder.files_beside("elsewhere/x.py").empty());
+  EXPECT_TRUE(folder.files_beside("absent/x.py").empty());
+  EXPECT_TRUE(DiskFolder(root_ + "/nowhere").files_beside("x.py").empty());
 }
 
 TEST_F(DiskFolderTest, ReadsFilesOfTheProjectOnly) {

@@ -196,7 +196,10 @@ class Folder {
   virtual ~Folder() = default;
   virtual bool has_file(const std::string& relative) const = 0;
   virtual bool has_match(const std::string& pattern) const = 0;   // any file that matches the glob
-  virtual Result<std::string> read(const std::string& relative) const = 0;  // a requirements file
+  // A requirements file or a handler's.
+  virtual Result<std::string> read(const std::string& relative) const = 0;
+  // Names of the files beside this one, for a suggestion; none where nobody knows.
+  virtual std::vector<std::string> files_beside(const std::string& /*relative*/) const { return {}; }
 };
 
 struct ReadResult {
@@ -222,6 +225,7 @@ class DiskFolder : public Folder {
   bool has_file(const std::string& relative) const override;
   bool has_match(const std::string& pattern) const override;
   Result<std::string> read(const std::string& relative) const override;
+  std::vector<std::string> files_beside(const std::string& relative) const override;
 
  private:
   std::string path_;

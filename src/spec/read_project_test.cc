@@ -17,7 +17,10 @@ class AllFiles : public Folder {
   explicit AllFiles(std::string requirements = "") : requirements_(std::move(requirements)) {}
   bool has_file(const std::string&) const override { return true; }
   bool has_match(const std::string&) const override { return true; }
-  Result<std::string> read(const std::string&) const override { return requirements_; }
+  Result<std::string> read(const std::string& path) const override {
+    if (path.ends_with(".py")) return fail(ErrorCode::not_found, path);
+    return requirements_;
+  }
 
  private:
   std::string requirements_;

@@ -1,6 +1,9 @@
+#include <algorithm>
+
 #include "base/text.h"
 #include "spec/checks.h"
 #include "spec/parts.h"
+#include "spec/python_names.h"
 #include "spec/scalar.h"
 
 namespace loam::spec {
@@ -11,6 +14,37 @@ constexpr DurationRange kBatchDelay{std::chrono::nanoseconds(0), std::chrono::se
 constexpr IntegerRange kReplicas{1, 256};
 constexpr std::string_view kHandler = "FILE.py:FUNCTION, such as serve.py:predict";
 constexpr std::string_view kModel = "a model, or MODEL@VERSION such as digits@3";
+
+// "; did you mean 'X'?", else what there is.
+std::string did_you_mean(const std::string& wrong, const std::vector<std::string>& there) {
+  constexpr std::size_t kListedMax = 5;
+  if (const std::string near = nearest(wrong, there); !near.empty())
+    return "; did you mean " + quoted(near) + "?";
+  if (there.empty() || there.size() > kListedMax) return "";
+  std::vector<std::string> names;
+  for (const std::string& name : there) names.push_back(quoted(name));
+  return "; there is " + join(names, ", ");
+}
+
+std::string missing_file(const Folder& folder, const std::string& path) {
+  const std::string beside = path.substr(0, path.rfind('/') + 1);
+  std::vector<std::string> scripts;
+  for (const std::string& name : folder.files_beside(path))
+    if (name.ends_with(".py")) scripts.push_back(beside + name);
+  std::sort(scripts.begin(), scripts.end());
+  return quoted(path) + ": no such file in the project" + did_you_mean(path, scripts);
+}
+
+// "" where the function may be there: what only shows when the file runs is the worker's to find.
+std::string missing_function(const Folder& folder, const std::string& path,
+                             const std::string& function) {
+  const auto text = folder.read(path);
+  if (!text) return "";
+  const PythonNames names = python_names(*text);
+  if (names.may_have(function)) return "";
+  return quoted(path) + " defines no " + quoted(function) + " at its top level" +
+         did_you_mean(function, names.defined);
+}
 
 void read_handler(const Value& value, Service& service) {
   const auto text = value.text(kHandler);
@@ -27,7 +61,10 @@ void read_handler(const Value& value, Service& service) {
   if (!path) return;
   const Folder* folder = value.reader().folder;
   if (folder != nullptr && !folder->has_file(*path))
-    return value.problem(quoted(*path) + ": no such file in the project");
+    return value.problem(missing_file(*folder, *path));
+  if (folder != nullptr)
+    if (std::string wrong = missing_function(*folder, *path, function); !wrong.empty())
+      return value.problem(std::move(wrong));
   service.handler_file = *path;
   service.handler_function = function;
 }

@@ -169,12 +169,26 @@ def test_a_wrong_file_is_exit_2_with_every_problem_in_order(node):
 
 def test_check_names_a_model_that_nothing_provides(node):
     text = "name: nobody\nservices:\n  s: {model: nobodys, handler: serve.py:predict}\n"
-    folder = node.project({"loam.yaml": text, "serve.py": "", "w": "1"})
+    folder = node.project({"loam.yaml": text, "serve.py": "predict = None\n", "w": "1"})
     done = node.run("check", cwd=folder, check=False)
     assert done.returncode == 2 and "loam.yaml:3:" in done.stderr and "nobodys" in done.stderr
     node.run("models", "import", folder, "--name", "nobodys")
     assert node.run("check", cwd=folder).returncode == 0
     node.run("models", "rm", "nobodys@1")
+
+
+def test_a_misspelt_handler_is_named_before_anything_runs(node):
+    text = "name: misspelt\ntrain: {run: 'true', output: {path: model, model: m}}\nservices:\n  s: {model: m, handler: serve.py:predit}\n"
+    folder = node.project({"loam.yaml": text, "serve.py": "def predict(batch):\n    return {}\n"})
+    for verb in ("check", "up", "serve"):
+        done = node.run(verb, cwd=folder, check=False)
+        assert done.returncode == 2, done
+        assert "loam.yaml:4:27: services.s.handler: 'serve.py' defines no 'predit' at its top level; did you mean 'predict'?" in done.stderr
+    (folder / "serve.py").rename(folder / "server.py")
+    for verb in ("check", "up"):
+        done = node.run(verb, cwd=folder, check=False)
+        assert done.returncode == 2, done
+        assert "loam.yaml:4:27: services.s.handler: 'serve.py': no such file in the project; did you mean 'server.py'?" in done.stderr
 
 
 def test_usage(node):

@@ -194,7 +194,7 @@ def test_a_cancelled_newcomer_leaves_what_served(node):
     node.run("up", cwd=folder)
     try:
         first = runs(node, "newcomer")[0]
-        (folder / "serve.py").write_text("raise SystemExit('the new handler is broken')\n")
+        (folder / "serve.py").write_text("raise SystemExit('the new handler is broken')\npredict = None\n")
         broken = start_up(node, folder)
         wait_for(lambda: len(replicas(node, "newcomer")) == 2, what="the new replica")
         assert answer(port, "newcomer") == 1.0
@@ -255,7 +255,7 @@ def test_cancelling_who_adopted_gives_the_replica_back(fresh_node, crash):
 
 
 def test_a_replica_that_never_becomes_ready_is_replaced(node):
-    folder, port = serving(node, "hangs", serve="import time\ntime.sleep(1000)\n")
+    folder, port = serving(node, "hangs", serve="import time\ntime.sleep(1000)\npredict = None\n")
     stuck = start_up(node, folder)
     wait_for(lambda: len(replicas(node, "hangs")) == 1, what="the replica that hangs")
     (folder / "serve.py").write_text(SERVE)
