@@ -52,6 +52,7 @@ Json to_json(const ModelPlan& model) {
                        {"batch_delay_max_us", model.batch_delay_max_us},
                        {"queue_max", model.queue_max},
                        {"request_timeout_ms", model.request_timeout_ms},
+                       {"expected", model.expected},
                        {"replicas", std::move(replicas)}});
 }
 
@@ -65,6 +66,7 @@ Result<ModelPlan> model_plan_from(const Json& document) {
   model.queue_max =
       static_cast<std::uint32_t>(LOAM_TRY(bounded_at(document, "queue_max", 1, kQueueMax)));
   model.request_timeout_ms = LOAM_TRY(bounded_at(document, "request_timeout_ms", 1, kTimeoutMaxMs));
+  model.expected = document["expected"].as_bool();
   const auto& replicas = document["replicas"].as_array();
   if (replicas.size() > kReplicasMax) return fail(ErrorCode::too_large, "over 1024 replicas");
   for (const Json& item : replicas) {

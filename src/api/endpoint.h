@@ -33,6 +33,7 @@ struct ModelPlan {
   std::int64_t batch_delay_max_us = 0;
   std::uint32_t queue_max = 1024;       // requests waiting; more are 429
   std::int64_t request_timeout_ms = 60'000;
+  bool expected = false;       // a replica starts or is about to: requests had better wait for it
   std::vector<ReplicaPlan> replicas;
 };
 

@@ -9,6 +9,7 @@
 
 #include "base/files.h"
 #include "base/log.h"
+#include "gateway/route.h"
 
 namespace loam::gateway {
 
@@ -100,14 +101,25 @@ void Gateway::apply(const api::EndpointPlan& plan) {
           model));
     }
   }
-  for (auto& model : models_) {
+  std::swap(models_, next);
+  for (auto& model : next) {
     if (!model) continue;
+    hand_over(*model);
     model->refuse_all("the model is no longer served here");
     // At the turn's end: it may have left things to do until then. shared_ptr for std::function's
     // sake.
     loop_.later([dying = std::shared_ptr<Model>(std::move(model))] {});
   }
-  models_ = std::move(next);
+}
+
+// Who waits for a model without asking for a version gets the one that is left.
+void Gateway::hand_over(Model& gone) {
+  Model* other = find(gone.name(), "");
+  if (other == nullptr) return;
+  for (const Model::Waiting& request : gone.hand_over()) {
+    const auto route = parse_route(request.exchange->request.target);
+    (!route || route->version.empty() ? *other : gone).take_over(request);
+  }
 }
 
 void Gateway::begin_stop() {

@@ -20,17 +20,20 @@ HttpResponse not_found(const std::string& text) { return error_response(404, tex
 }  // namespace
 
 bool Gateway::ready() const {
-  return std::all_of(models_.begin(), models_.end(),
-                     [](const auto& model) { return model->ready_replicas() > 0; });
+  return std::all_of(models_.begin(), models_.end(), [this](const auto& model) {
+    return find(model->name(), "")->ready_replicas() > 0;  // one of its versions
+  });
 }
 
-// Without a version: the last in the plan that is ready, else the last.
+// Without a version: the last in the plan that is ready, else the last that may become so.
 Model* Gateway::find(std::string_view name, std::string_view version) const {
+  const auto rank = [](const Model& model) {
+    return model.ready_replicas() > 0 ? 2 : model.is_hopeless() ? 0 : 1;
+  };
   Model* chosen = nullptr;
   for (const auto& model : models_) {
     if (model->name() != name || (!version.empty() && model->version() != version)) continue;
-    if (!chosen || model->ready_replicas() > 0 || chosen->ready_replicas() == 0)
-      chosen = model.get();
+    if (!chosen || rank(*model) >= rank(*chosen)) chosen = model.get();
   }
   return chosen;
 }

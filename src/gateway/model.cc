@@ -50,7 +50,7 @@ void Model::update(const api::ModelPlan& plan) {
   for (const auto& [attempt, replica] : replicas_)
     if (!listed.contains(attempt)) gone.push_back(attempt);
   for (const std::string& attempt : gone) forget(attempt);
-  if (workers_.empty() && replicas_.empty()) refuse_all("no replica of this model is running");
+  if (is_hopeless()) refuse_all(kNoReplica);
   pump();
 }
 

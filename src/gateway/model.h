@@ -5,7 +5,8 @@
 //                                                    on_completed: copy out, log, answer ─▶ pump
 //
 // The replica is chosen when the batch closes. Requests wait while every worker is busy, and, up to
-// kStartWait, while one is still to come. Threads: the loop's. Trust: see worker.h and infer.h.
+// kStartWait, while one is still to come: the plan lists a replica, or says that one is expected.
+// Threads: the loop's. Trust: see worker.h and infer.h.
 #pragma once
 
 #include <deque>
@@ -27,6 +28,8 @@
 namespace loam::gateway {
 
 inline constexpr std::chrono::seconds kStartWait{10};  // for a worker that is to come
+inline constexpr std::string_view kNoReplica =
+    "no replica of this model is running, and none is about to start";
 
 class Model : private Worker::Owner {
  public:
@@ -45,6 +48,8 @@ class Model : private Worker::Owner {
   std::size_t ready_replicas() const;
   std::vector<std::string> ready_attempts() const;  // their names
   const std::string& error() const { return error_; }
+  // Nothing is there to answer, and nothing is to come.
+  bool is_hopeless() const;
   // A replica was refused because those that are connected have another signature.
   bool conflict() const { return conflict_; }
   // Null until a worker has said what the model takes.
@@ -57,6 +62,14 @@ class Model : private Worker::Owner {
   // Every request that is here gets 503 with the text.
   void refuse_all(std::string_view text);
 
+  struct Waiting {
+    ExchangePtr exchange;
+    std::int64_t arrived_ns = 0;
+  };
+  // The requests that no worker has, for another version of the model to take over.
+  std::vector<Waiting> hand_over();
+  void take_over(const Waiting& request);
+
  private:
   // What the plan lists, and what of the pool an attempt's dead workers still hold.
   struct Replica {
@@ -65,11 +78,6 @@ class Model : private Worker::Owner {
     std::vector<channel::WorkerId> buried;
     std::vector<std::uint32_t> queues;
     bool barred = false;  // its worker lied
-  };
-  // Came before any worker had said what the model takes.
-  struct Undecoded {
-    ExchangePtr exchange;
-    std::int64_t arrived_ns = 0;
   };
 
   void open_door(const std::string& attempt);
@@ -105,7 +113,7 @@ class Model : private Worker::Owner {
   std::set<std::uint32_t> queues_used_;
   std::vector<std::unique_ptr<Worker>> workers_;
   BatchQueue queue_;
-  std::deque<Undecoded> undecoded_;
+  std::deque<Waiting> undecoded_;  // came before any worker had said what the model takes
   EventLoop::TimerId timer_;
   channel::WorkerId next_worker_ = 1;
   std::size_t next_turn_ = 0;  // round robin over idle workers

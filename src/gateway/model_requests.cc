@@ -25,10 +25,25 @@ void Model::handle(const ExchangePtr& exchange) {
   pump();
 }
 
+std::vector<Model::Waiting> Model::hand_over() {
+  std::vector<Waiting> waiting;
+  for (JobPtr& job : queue_.remove_all())
+    waiting.push_back({std::move(job->exchange), job->arrived_ns});
+  for (Waiting& item : std::exchange(undecoded_, {})) waiting.push_back(std::move(item));
+  return waiting;
+}
+
+void Model::take_over(const Waiting& request) {
+  if (live(request.exchange)) admit(request.exchange, request.arrived_ns);
+  pump();
+}
+
+bool Model::is_hopeless() const {
+  return workers_.empty() && replicas_.empty() && !plan_.expected;
+}
+
 void Model::admit(const ExchangePtr& exchange, std::int64_t arrived_ns) {
-  if (workers_.empty() && replicas_.empty())
-    return answer_alone(exchange, error_response(503, "no replica of this model is running"),
-                        arrived_ns);
+  if (is_hopeless()) return answer_alone(exchange, error_response(503, kNoReplica), arrived_ns);
   if (queue_.size() + undecoded_.size() >= plan_.queue_max)
     return answer_alone(
         exchange, error_response(429, std::to_string(plan_.queue_max) + " requests wait already"),
@@ -50,14 +65,14 @@ void Model::admit(const ExchangePtr& exchange, std::int64_t arrived_ns) {
 
 void Model::admit_undecoded() {
   const auto waiting = std::exchange(undecoded_, {});
-  for (const Undecoded& item : waiting)
+  for (const Waiting& item : waiting)
     if (live(item.exchange)) admit(item.exchange, item.arrived_ns);
 }
 
 void Model::vanished(const ExchangePtr& exchange) {
   queue_.unclaim(exchange.get());
   (void)queue_.remove(exchange.get());
-  std::erase_if(undecoded_, [&](const Undecoded& item) { return item.exchange == exchange; });
+  std::erase_if(undecoded_, [&](const Waiting& item) { return item.exchange == exchange; });
   pump();
 }
 
@@ -177,7 +192,7 @@ void Model::answer_alone(const ExchangePtr& exchange, HttpResponse response,
 void Model::refuse_all(std::string_view text) {
   for (const JobPtr& job : queue_.remove_all())
     answer_alone(job->exchange, error_response(503, text), job->arrived_ns);
-  for (const Undecoded& item : std::exchange(undecoded_, {}))
+  for (const Waiting& item : std::exchange(undecoded_, {}))
     answer_alone(item.exchange, error_response(503, text), item.arrived_ns);
   while (!workers_.empty()) drop(*workers_.front(), std::string(text), false);
 }
@@ -233,7 +248,7 @@ void Model::expire(std::int64_t now_ns) {
     answer_alone(job->exchange, error_response(503, text), job->arrived_ns);
   }
   while (!undecoded_.empty() && undecoded_.front().arrived_ns + kStartWaitNs <= now_ns) {
-    const Undecoded item = std::move(undecoded_.front());
+    const Waiting item = std::move(undecoded_.front());
     undecoded_.pop_front();
     answer_alone(item.exchange, error_response(503, text), item.arrived_ns);
   }

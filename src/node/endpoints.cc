@@ -77,7 +77,7 @@ void Services::resume() {
         endpoint->replicas[job.id] = Replica{.service = job.service};
         runs_.enqueue(job);
       }
-    write_plan(*endpoint);
+    plan_changed(*endpoint);
     if (auto gateway = runs_.tables.job(endpoint->gateway);
         gateway && !gateway->ended() && !runs_.attempt_alive(gateway->id)) {
       gateway->state = "queued";

@@ -50,7 +50,7 @@ void Services::begin(RunRow& run) {
   take_place(endpoint, run, versions);
   if (auto made = make_folders_of(endpoint, run); !made)
     return give_up(endpoint, made.error().text);
-  write_plan(endpoint);
+  plan_changed(endpoint);
   ensure_gateway(endpoint, run);
   check_ready(endpoint);
 }
@@ -104,6 +104,7 @@ std::map<std::string, ModelVersion> Services::find_versions(const RunRow& run, s
 void Services::take_place(Endpoint& endpoint, RunRow& run,
                           const std::map<std::string, ModelVersion>& versions) {
   endpoint.run = run.id;
+  endpoint.plan.clear();
   endpoint.ready.clear();
   endpoint.adopted.clear();
   std::vector<JobRow> fresh = adopt_same(endpoint, run, versions);
@@ -239,22 +240,24 @@ void Services::check_ready(Endpoint& endpoint) {
   if (!all) return;
   for (const std::string& service : removed)
     drop_retiring(endpoint, service, "no longer in the project");
-  announce(endpoint, *run);
+  announce(endpoint, *run, *project);
 }
 
 bool Services::check_service(Endpoint& endpoint, const std::string& service) {
   const std::set<std::string> ready = ready_replicas(endpoint, service);
   bool any = false, serves = true;
+  std::string version;
   for (const auto& [id, replica] : endpoint.replicas) {
     if (replica.service != service || replica.retiring) continue;
     any = true;
+    if (const auto job = runs_.tables.job(id)) version = std::to_string(job->version);
     serves = serves && replica.running && ready.contains(replica.folder);
   }
   serves = serves && any;
   std::string error;
   bool conflict = false;
   for (const Json& model : endpoint.status["models"].as_array()) {
-    if (model["name"].as_string() != service) continue;
+    if (model["name"].as_string() != service || model["version"].as_string() != version) continue;
     error = model["error"].as_string();
     conflict = model["conflict"].as_bool();
   }
@@ -268,11 +271,10 @@ bool Services::check_service(Endpoint& endpoint, const std::string& service) {
   return serves;
 }
 
-void Services::announce(Endpoint& endpoint, RunRow& run) {
+void Services::announce(Endpoint& endpoint, RunRow& run, const spec::Project& project) {
   if (run.state != "running") return;
-  Json models{Json::Array{}};
-  for (const Json& model : endpoint.status["models"].as_array())
-    models.push(printable(model["name"].as_string()));
+  Json models{Json::Array{}};  // the gateway may still count what is about to end
+  for (const spec::Service& service : project.services) models.push(service.name);
   run.endpoint = printable(endpoint.status["listening"].as_string());
   const Json serves = Json::object({{"listening", run.endpoint}, {"models", std::move(models)}});
   const std::string why = "replaced by " + name_of(run.id);
@@ -337,19 +339,17 @@ void Services::end_if_replaced(RunId id, const std::string& why) {
   runs_.set_run_state(*run, "succeeded");
 }
 
-// First out of the plan, so that the gateway sends nothing more, then told to stop.
+// They stay in the plan until they have ended: a worker that is told to end answers the batch it
+// has and takes no other.
 void Services::drop_retiring(Endpoint& endpoint, const std::string& service,
                              const std::string& why) {
   std::vector<JobId> gone;
-  for (auto& [id, replica] : endpoint.replicas) {
-    if (!replica.retiring || replica.service != service) continue;
-    gone.push_back(id);
-    replica.running = false;
-  }
+  for (auto& [id, replica] : endpoint.replicas)
+    if (replica.retiring && replica.service == service) gone.push_back(id);
   if (gone.empty()) return;
-  write_plan(endpoint);
   for (const JobId id : gone)
     if (const auto job = runs_.tables.job(id)) drop(endpoint, *job, why);
+  plan_changed(endpoint);
   end_replaced(endpoint, why);
 }
 
@@ -382,7 +382,7 @@ bool Services::give_back(Endpoint& endpoint, const std::string& why) {
   runs_.note(earlier->id, name_of(gone) + " " + why + "; this run serves on");
   for (const JobRow& job : runs_.tables.jobs_of(gone))
     if (job.kind == "replica" && !job.ended()) drop(endpoint, job, why);
-  write_plan(endpoint);
+  plan_changed(endpoint);
   ensure_gateway(endpoint, *earlier);
   check_ready(endpoint);
   return true;

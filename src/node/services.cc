@@ -16,7 +16,12 @@ namespace {
 constexpr std::int64_t kPauseFirstMs = 100;
 constexpr std::int64_t kPauseLastMs = 30'000;
 constexpr std::int64_t kLivedMs = 60'000;  // after this the pauses begin anew
+constexpr std::int64_t kPauseExpectedMs = 10'000;  // what requests wait for a replica (gateway/model.h)
 constexpr int kReplicaFoldersKept = 10;    // of a replica that dies again and again
+
+std::int64_t microseconds(std::chrono::nanoseconds duration) {
+  return std::chrono::duration_cast<std::chrono::microseconds>(duration).count();
+}
 
 }  // namespace
 
@@ -78,6 +83,7 @@ void Services::started(const JobRow& job, AttemptId attempt, const StartInputs& 
   replica.attempt = attempt;
   replica.folder = work_name(job.id, inputs.number);
   replica.running = false;
+  plan_changed(*endpoint);
 }
 
 void Services::on_running(const JobRow& job, const AttemptView& attempt) {
@@ -89,7 +95,7 @@ void Services::on_running(const JobRow& job, const AttemptView& attempt) {
   replica.folder = work_name(job.id, attempt.number);
   replica.running = true;
   replica_record(*endpoint, job, attempt);
-  write_plan(*endpoint);
+  plan_changed(*endpoint);
 }
 
 // The record that each answered request points at.
@@ -125,30 +131,74 @@ void Services::replica_record(Endpoint& endpoint, const JobRow& listed,
   runs_.tables.save(*job);
 }
 
+// As the turn leaves it: where an old replica's end starts a new one, the gateway is not told of a
+// moment without either.
+void Services::plan_changed(const Endpoint& endpoint) {
+  runs_.node.db.after_commit([this, id = endpoint.id] {
+    if (const auto found = endpoints_.find(id); found != endpoints_.end())
+      write_plan(*found->second);
+  });
+}
+
 void Services::write_plan(Endpoint& endpoint) {
   const auto run = runs_.tables.run(endpoint.run);
   const ProjectPtr project = run ? runs_.project_of(*run) : nullptr;
-  if (!project) return;
-  api::EndpointPlan plan{.project = endpoint.project, .listen = project->endpoint, .models = {}};
-  for (const spec::Service& service : project->services) {
-    api::ModelPlan model;
-    model.name = service.name;
-    model.batch_max = service.batch_max;
-    model.batch_delay_max_us =
-        std::chrono::duration_cast<std::chrono::microseconds>(service.batch_delay_max).count();
+  if (!project || !endpoint.active) return;
+  std::string text = api::to_json(plan_of(endpoint, *project)).dump();
+  if (text == endpoint.plan) return;
+  // Not durable: a gateway that outlives a power cut there is not, and resume() writes it anew.
+  const auto written = write_file_atomic(folder_of(endpoint) + "/plan/plan.json", text,
+                                         {.mode = 0644, .durable = false});
+  if (!written) return runs_.note(endpoint.run, "the endpoint's plan: " + written.error().text);
+  endpoint.plan = std::move(text);
+}
+
+// An entry for each version of a service, the new one last, which the gateway prefers once it is
+// ready: until then the old replicas answer as what they are. One that is told to end stays until
+// it has, so that it can answer what it holds.
+api::EndpointPlan Services::plan_of(const Endpoint& endpoint, const spec::Project& project) {
+  std::vector<api::ModelPlan> current, earlier;
+  for (const bool retiring : {false, true})
     for (const auto& [id, replica] : endpoint.replicas) {
-      if (replica.service != service.name) continue;
       const auto job = runs_.tables.job(id);
-      if (job && (!replica.retiring || model.version.empty()))
-        model.version = std::to_string(job->version);
+      const spec::Service* service = job ? service_of(project, *job) : nullptr;
+      if (service == nullptr || replica.retiring != retiring) continue;
+      const auto same = [&](const api::ModelPlan& model) {
+        return model.name == service->name && model.version == std::to_string(job->version);
+      };
+      auto& models = std::any_of(current.begin(), current.end(), same) || !retiring ? current : earlier;
+      auto model = std::find_if(models.begin(), models.end(), same);
+      if (model == models.end())
+        model = models.insert(model, {.name = service->name,
+                                      .version = std::to_string(job->version),
+                                      .batch_max = service->batch_max,
+                                      .batch_delay_max_us = microseconds(service->batch_delay_max)});
+      model->expected = model->expected || is_expected(*job);
       if (replica.running)
-        model.replicas.push_back({.attempt = replica.folder, .record = replica.record});
+        model->replicas.push_back({.attempt = replica.folder, .record = replica.record});
     }
-    plan.models.push_back(std::move(model));
-  }
-  auto written = write_file_atomic(folder_of(endpoint) + "/plan/plan.json",
-                                   api::to_json(plan).dump(), {.mode = 0644});
-  if (!written) runs_.note(endpoint.run, "the endpoint's plan: " + written.error().text);
+  api::EndpointPlan plan{
+      .project = endpoint.project, .listen = project.endpoint, .models = std::move(earlier)};
+  for (api::ModelPlan& model : current) plan.models.push_back(std::move(model));
+  return plan;
+}
+
+// A service that the project no longer has is as its own run's file says.
+const spec::Service* Services::service_of(const spec::Project& project, const JobRow& job) {
+  for (const spec::Service& service : project.services)
+    if (service.name == job.service) return &service;
+  const auto run = runs_.tables.run(job.run);
+  return run ? runs_.service_of(*run, job) : nullptr;
+}
+
+// Whether a request had better wait for it: it starts, or will before the gateway's patience ends.
+// One that waits in the queue may do so for days.
+bool Services::is_expected(const JobRow& job) {
+  if (job.cancel || job.ended()) return false;
+  if (runs_.attempt_alive(job.id)) return true;
+  const auto pause = pauses_.find(job.id);
+  return runs_.node.queue.placement(job.id) != nullptr &&
+         (pause == pauses_.end() || pause->second.wait_ms <= kPauseExpectedMs);
 }
 
 // The folders of the replicas that answer.
@@ -191,7 +241,7 @@ void Services::on_exit(JobRow job, const AttemptView& attempt, const api::ExitRe
     found->second.running = false;
     if (!found->second.folder.empty())
       (void)remove_tree(folder_of(*endpoint) + "/replicas/" + found->second.folder);
-    if (runs_.resumed) write_plan(*endpoint);
+    if (runs_.resumed) plan_changed(*endpoint);
   }
   if (job.cancel || !endpoint->active) {
     endpoint->replicas.erase(job.id);
@@ -243,6 +293,7 @@ void Services::restart_later(JobRow& job, std::int64_t lived_ms, const std::stri
     service_event(*endpoint, what, "restarting", why);
   }
   if (!runs_.resumed) return;  // resume() starts it
+  plan_changed(*endpoint);
   pause.timer = runs_.node.loop.after(std::chrono::milliseconds(pause.wait_ms),
                                       [this, id = job.id] { runs_.start_attempt(id); });
 }

@@ -2,8 +2,8 @@
 // contract with the gateway is api/endpoint.h.
 //
 //   begin(run) ─ versions ─ replica jobs (queued like any other) ─ running ─▶ plan.json ─▶ gateway
-//   gateway ─▶ status.json (foreign bytes, inotify) ─▶ ready ─▶ the old replicas leave the plan and
-//   stop ─▶ run "serving"
+//   gateway ─▶ status.json (foreign bytes, inotify) ─▶ ready ─▶ the old replicas answer what
+//   they hold and end ─▶ run "serving"
 //
 // services.cc: a replica's life; rollout.cc: how a run takes an earlier one's place; endpoints.cc:
 // rows, folders, the gateway's word.
@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "api/endpoint.h"
 #include "base/fd.h"
 #include "node/loop.h"
 #include "node/runs_impl.h"
@@ -61,12 +62,13 @@ class Services {
     std::string folder;  // below replicas/
     std::string record;
     bool running = false;   // listed in the plan
-    bool retiring = false;  // of an earlier run: goes when the new ones are ready
+    bool retiring = false;  // of an earlier run: is told to end when the new ones are ready
   };
   struct Endpoint {
     std::int64_t id = 0;
     std::uint32_t uid = 0;
     std::string project, folder, listen;
+    std::string plan;  // what the gateway was last told
     RunId run = 0;
     JobId gateway = 0;
     bool active = true;
@@ -93,7 +95,11 @@ class Services {
   Result<void> watch_status(Endpoint& endpoint);
   void status_changed(std::int64_t endpoint);
   void ensure_gateway(Endpoint& endpoint, const RunRow& run);
+  void plan_changed(const Endpoint& endpoint);
   void write_plan(Endpoint& endpoint);
+  api::EndpointPlan plan_of(const Endpoint& endpoint, const spec::Project& project);
+  const spec::Service* service_of(const spec::Project& project, const JobRow& job);
+  bool is_expected(const JobRow& job);
   void service_event(const Endpoint& endpoint, const std::string& service, const std::string& state,
                      const std::string& error = {});
   void restart_later(JobRow& job, std::int64_t lived_ms, const std::string& why);
@@ -117,7 +123,7 @@ class Services {
   void make_room(Endpoint& endpoint);
   void check_ready(Endpoint& endpoint);
   bool check_service(Endpoint& endpoint, const std::string& service);
-  void announce(Endpoint& endpoint, RunRow& run);
+  void announce(Endpoint& endpoint, RunRow& run, const spec::Project& project);
   bool hand_over(Endpoint& endpoint, JobId living);
   void end_replaced(const Endpoint& endpoint, const std::string& why);
   void end_if_replaced(RunId id, const std::string& why);

@@ -2,6 +2,7 @@
 those who wait when the machine was restarted."""
 import contextlib
 import sqlite3
+import urllib.request
 
 from nodes import free_port, wait_for
 from queueing import cpus_of, job_of, submit, wait_state
@@ -26,6 +27,12 @@ def service(node):
     node.run("models", "import", node.project({"weight.txt": "2"}), "--name", "served")
     port = free_port()
     return node.project({"loam.yaml": SERVICE.format(port=port), "serve.py": SERVE}), port
+
+
+def listens(port):
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/v2", timeout=30):
+        return True
+    return False
 
 
 def step(node, name, run, cpus, more=""):
@@ -74,6 +81,9 @@ def test_a_replica_that_has_no_room_waits_and_says_for_what(fresh_node):
                    what="the replica's word on what it waits for")[0]
     assert "CPU" in why and f"{holds}/train" in why, why
     assert job_of(node, holds)["state"] == "running"
+    wait_for(lambda: listens(port), what="the gateway")
+    status, document, _ = infer(port, [[1, 2]], model="served")
+    assert status == 503 and "none is about to start" in document["error"]
     node.run("cancel", str(holds))
     wait_for(lambda: answers(port), what="the service's answer")
 

@@ -103,6 +103,62 @@ def test_without_any_replica_503_at_once(endpoint):
     assert answer.status == 503 and answer.headers["Retry-After"]
 
 
+def test_requests_wait_while_the_plan_says_that_a_replica_is_expected(moody):
+    """A replica has died and its attempt has ended: in the pause before the next one the plan lists none."""
+    assert moody.infer(vector_request([2, 0, 0, 0])).status == 503
+    moody.model()["expected"] = True
+    moody.drop_attempt(moody.workers[0].attempt)
+    eventually(lambda: moody.status()["models"][0]["ready"] == [], "the plan is followed")
+    waiting = post(moody, vector_request([0, 1, 2, 3]))
+    moody.start_worker("moody.py:predict")
+    assert waiting.getresponse().status == 200
+    waiting.close()
+
+
+def test_who_waits_hears_at_once_that_none_is_expected_any_more(endpoint):
+    endpoint.model()["expected"] = True
+    endpoint.model()["queue_max"] = 1
+    endpoint.start()
+    waiting = post(endpoint, vector_request([0, 1, 2, 3]))
+    eventually(lambda: endpoint.infer(vector_request([0, 1, 2, 3])).status == 429, "the first waits, and fills the queue")
+    endpoint.model()["expected"] = False
+    endpoint.write_plan()
+    answer = waiting.getresponse()
+    assert answer.status == 503 and answer.headers["Retry-After"] and b"none is about to start" in answer.read()
+    assert endpoint.infer(vector_request([0, 1, 2, 3])).status == 503
+    waiting.close()
+
+
+def test_a_version_that_goes_leaves_its_requests_to_the_other(endpoint):
+    """What no worker has yet is answered by the version that is left; who asked for a version gets no other."""
+    endpoint.model()["expected"] = True
+    endpoint.start()
+    waiting = post(endpoint, vector_request([0, 1, 2, 3]))
+    asked = endpoint.connect()
+    asked.request("POST", "/v2/models/model/versions/1/infer", json.dumps(vector_request([0, 1, 2, 3])))
+    endpoint.model()["queue_max"] = 2
+    endpoint.write_plan()
+    eventually(lambda: endpoint.infer(vector_request([0, 0, 0, 0])).status == 429, "both wait")
+    endpoint.plan["models"] = []
+    endpoint.add_model(version="2")
+    endpoint.start_worker("identity.py:predict")
+    answer = waiting.getresponse()
+    assert answer.status == 200 and json.loads(answer.read())["model_version"] == "2"
+    assert asked.getresponse().status == 503
+    waiting.close()
+    asked.close()
+
+
+def test_ready_where_one_version_of_each_model_is(identity):
+    identity.add_model(version="2")
+    identity.write_plan()
+    eventually(lambda: len(identity.status()["models"]) == 2, "the plan is followed")
+    assert identity.request("GET", "/v2/health/ready").status == 200
+    assert identity.request("GET", "/v2/models/model/ready").status == 200
+    assert identity.request("GET", "/v2/models/model/versions/2/ready").status == 503
+    assert identity.infer(vector_request([0, 1, 2, 3])).json["model_version"] == "1"
+
+
 def test_the_other_replica_goes_on(moody):
     """One of two dies with a request; the slots that it held rest until the plan drops its attempt."""
     moody.start_worker("moody.py:predict")
