@@ -153,6 +153,7 @@ bool Connection::step_body() {
       refuse(parser_->refusal().status, parser_->refusal().text);
       return true;
     }
+    if (!charge(parser_->chunked_bytes())) return true;
     if (parser_->chunked_done()) {
       exchange_->request.body = parser_->take_chunked_body();
       deliver();
@@ -182,19 +183,25 @@ bool Connection::step_body() {
   return false;
 }
 
-// Room for at least one more byte. False: refused, because all bodies together are over their
-// limit.
+// Room for at least one more byte. False: refused.
 bool Connection::grow_body() {
   std::string& body = exchange_->request.body;
   if (body_received_ < body.size()) return true;
   const std::size_t size = std::min(body_size_, std::max(kBodyStepBytes, body.size() * 2));
-  if (server_.bodies_bytes_ + (size - body.size()) > kBodiesBytesMax) {
+  if (!charge(size)) return false;
+  body.resize(size);
+  return true;
+}
+
+// What our body takes of the limit of all. False: refused, because together they are over it.
+bool Connection::charge(std::size_t body_bytes) {
+  const std::size_t more = body_bytes - charged_bytes_;  // a body only grows
+  if (server_.bodies_bytes_ + more > kBodiesBytesMax) {
     refuse(503, "too many large requests at once");
     return false;
   }
-  server_.bodies_bytes_ += size - body.size();
-  charged_bytes_ += size - body.size();
-  body.resize(size);
+  server_.bodies_bytes_ += more;
+  charged_bytes_ += more;
   return true;
 }
 

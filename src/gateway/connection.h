@@ -50,6 +50,7 @@ class Connection {
   void receive();
   bool receive_into_body(std::size_t& budget);
   bool grow_body();
+  bool charge(std::size_t body_bytes);
   void on_end_of_input();
   void give_up();
   void update_interest();

@@ -47,8 +47,11 @@ class Decoder {
 
   Result<InferRequest> decode() {
     LOAM_CHECK(split_body());
-    // Kept: its buffers are as large as the largest request so far.
-    static thread_local simdjson::dom::parser parser;
+    // Kept for the next request. Its buffers grow to several times the text, so a large one has a
+    // parser of its own, whose memory goes with it.
+    static thread_local simdjson::dom::parser kept;
+    simdjson::dom::parser own;
+    simdjson::dom::parser& parser = json_.size() > kKeptBytesMax ? own : kept;
     element root;
     if (const auto error = parser.parse(json_.data(), json_.size()).get(root))
       return bad(std::string("request is not JSON: ") + simdjson::error_message(error));
@@ -238,6 +241,8 @@ class Decoder {
     while (index < specs.size() && specs[index].name != name) ++index;
     return index;
   }
+
+  static constexpr std::size_t kKeptBytesMax = 1u << 20;
 
   const HttpRequest& request_;
   const Signature& signature_;

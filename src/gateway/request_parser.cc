@@ -71,6 +71,7 @@ bool RequestParser::head_done() const {
   return parsers_->chunks || parsers_->head.is_header_done();
 }
 bool RequestParser::chunked_done() const { return parsers_->chunks->is_done(); }
+std::size_t RequestParser::chunked_bytes() const { return parsers_->chunks->get().body().size(); }
 std::string RequestParser::take_chunked_body() { return std::move(parsers_->chunks->get().body()); }
 bool RequestParser::chunked() const { return parsers_->chunks || parsers_->head.chunked(); }
 

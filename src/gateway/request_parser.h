@@ -31,6 +31,7 @@ class RequestParser {
   const Refusal& refusal() const { return refusal_; }
   bool head_done() const;
   bool chunked_done() const;
+  std::size_t chunked_bytes() const;  // so far
   std::string take_chunked_body();
 
   // Once the head is done.

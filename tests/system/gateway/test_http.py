@@ -1,13 +1,14 @@
 """Framing, limits and misbehaving clients: none of them harms another."""
 import json
 import random
+import select
 import socket
 import threading
 import time
 
 import pytest
 
-from serving import binary_request, eventually, response_text, vector_request
+from serving import PATIENCE_S, binary_request, eventually, response_text, vector_request
 
 BODY = json.dumps(vector_request([0, 2, 3, 4])).encode()
 
@@ -106,6 +107,44 @@ def test_large_body(endpoint):
     endpoint.start_worker("identity.py:predict")
     document, data = binary_request([[n, 1, 2, 3] for n in range(65536)])
     assert endpoint.infer(document, data).binary()["y"] == data
+
+
+def test_chunked_bodies_count_among_those_that_are_held(identity):
+    """4 MiB each, 512 MiB together."""
+    head = b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % (4 << 20)
+    held = []
+    try:
+        while len(held) < 140 and not select.select(held, [], [], 0)[0]:
+            held.append(identity.raw())
+            held[-1].sendall(head)
+            for _ in range(64):
+                if not select.select([held[-1]], [], [], 0)[0]:
+                    held[-1].sendall(b" " * (64 << 10))
+        ready, _, _ = select.select(held, [], [], PATIENCE_S)
+        assert ready, "all are held"
+        ((status, _, body),) = response_text(ready[0])
+        assert status == 503 and b"too many large requests" in body
+    finally:
+        for raw in held:
+            raw.close()
+    eventually(lambda: identity.infer(vector_request([1, 2, 3, 4])).status == 200, "there is room again")
+
+
+def memory(pid, key):
+    """In KiB, as /proc/PID/status says."""
+    with open("/proc/%d/status" % pid) as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(key + ":"))
+
+
+def test_a_large_request_leaves_no_memory_behind(identity):
+    """Its JSON is read with buffers of several times its size."""
+    document = json.dumps(vector_request([1, 2, 3, 4])).encode()
+    before = memory(identity.gateway.pid, "VmRSS")
+    document = document.replace(b"[1, 2, 3, 4]", b"[" + b"0," * (8 << 20) + b"0]")
+    assert identity.infer(document).status == 400
+    peak = memory(identity.gateway.pid, "VmHWM")
+    after = memory(identity.gateway.pid, "VmRSS")
+    assert peak - before > 5 * (after - before), (before, peak, after)
 
 
 def test_slow_and_silent_clients_block_nobody(identity):
