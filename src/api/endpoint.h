@@ -8,7 +8,7 @@
 //   ENDPOINT/requests/              request log segments, owned by the job's user, written by the gateway
 //   ENDPOINT/status/status.json     written by the gateway: {"listening":"127.0.0.1:8000","models":
 //                                   [{"name","version","ready":[ATTEMPT],"conflict","error"}]} or
-//                                   {"error":"…"}; the node reads it as foreign bytes. conflict: replicas with
+//                                   {"error":"…","port_taken":true}; the node reads it as foreign bytes. conflict: replicas with
 //                                   other signatures than the connected ones were refused
 #pragma once
 

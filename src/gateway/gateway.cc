@@ -45,6 +45,7 @@ Result<void> Gateway::run() {
   // The node writes the plan before it starts us, but an empty one is no reason to fail.
   if (!followed && followed.error().code != ErrorCode::not_found) {
     error_ = followed.error().text;
+    port_taken_ = followed.error().code == ErrorCode::exists;
     write_status();
     return followed;
   }
@@ -151,6 +152,7 @@ void Gateway::changed() {
 void Gateway::write_status() {
   Json status = Json::object();
   if (!error_.empty()) status.set("error", error_);
+  if (port_taken_) status.set("port_taken", true);
   if (!server_.listening().empty() && !stopping_) status.set("listening", server_.listening());
   Json models = Json::array();
   for (const auto& model : models_) {

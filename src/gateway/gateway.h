@@ -66,6 +66,7 @@ class Gateway : private HttpHandler {
   std::vector<std::unique_ptr<Model>> models_;  // in the plan's order
   std::string listen_asked_;
   std::string error_;
+  bool port_taken_ = false;
   bool status_due_ = false;
   bool stopping_ = false;
   EventLoop::TimerId stop_timer_;

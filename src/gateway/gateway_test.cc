@@ -264,14 +264,12 @@ TEST(EventLoop, FiresTimersInOrderAndForgetsCancelledOnes) {
   EXPECT_EQ(order, "ab");
 }
 
-TEST(Port, ATakenOneNamesItsHolder) {
+TEST(Port, ATakenOneIsSaidToBe) {
   const auto first = listen_on("127.0.0.1:0");
   ASSERT_TRUE(first);
   const auto second = listen_on(first->address);
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code, ErrorCode::exists);
-  EXPECT_NE(second.error().text.find("(pid " + std::to_string(::getpid()) + ")"), std::string::npos)
-      << second.error().text;
   for (const char* wrong :
        {"", "8000", "localhost", "1.2.3:80", "127.0.0.1:x", "127.0.0.1:70000", "[::1:80", "a.b:80"})
     EXPECT_EQ(listen_on(wrong).error().code, ErrorCode::invalid) << wrong;

@@ -36,8 +36,8 @@ class HttpServer {
   HttpServer(EventLoop& loop, HttpHandler& handler);
   ~HttpServer();
 
-  // "127.0.0.1:8000", "[::1]:0". `exists` where the port is taken: the text names the holder where
-  // /proc shows it. Replaces an earlier listener; connections stay.
+  // "127.0.0.1:8000", "[::1]:0". `exists` where the port is in use. Replaces an earlier listener;
+  // connections stay.
   Result<void> listen(const std::string& address);
   // The address with the port that the kernel chose.
   const std::string& listening() const { return listening_; }

@@ -6,21 +6,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <charconv>
-#include <climits>
-#include <cstring>
-#include <sstream>
 
-#include "base/files.h"
 #include "base/text.h"
 
 namespace loam::gateway {
 namespace {
 
 constexpr int kBacklog = 1024;
-constexpr std::string_view kListenState = "0A";  // TCP_LISTEN in /proc/net/tcp
 
 struct Address {
   sockaddr_storage storage{};
@@ -61,38 +55,6 @@ Result<Address> parse_address(const std::string& text) {
   return address;
 }
 
-// The inode of the listening socket, "" where none is seen. Columns of /proc/net/tcp: proc(5).
-std::string listening_inode(const char* table, int port) {
-  const auto content = read_file(table);
-  if (!content) return "";
-  std::istringstream lines(*content);
-  std::string line;
-  std::getline(lines, line);
-  while (std::getline(lines, line)) {
-    std::istringstream fields(line);
-    std::string slot, local, remote, state, queues, timer, retransmits, uid, timeout, inode;
-    fields >> slot >> local >> remote >> state >> queues >> timer >> retransmits >> uid >>
-        timeout >> inode;
-    const auto colon = local.rfind(':');
-    if (state != kListenState || colon == std::string::npos) continue;
-    if (std::strtol(local.c_str() + colon + 1, nullptr, 16) == port) return inode;
-  }
-  return "";
-}
-
-bool holds_socket(const std::string& process, const std::string& link) {
-  const std::string folder = "/proc/" + process + "/fd";
-  const auto names = list_folder(folder);
-  if (!names) return false;
-  for (const std::string& name : *names) {
-    std::array<char, PATH_MAX> target;
-    const ssize_t size = ::readlink((folder + "/" + name).c_str(), target.data(), target.size());
-    if (size > 0 && std::string_view(target.data(), static_cast<std::size_t>(size)) == link)
-      return true;
-  }
-  return false;
-}
-
 std::string bound_address(int fd, const std::string& asked) {
   sockaddr_storage storage{};
   socklen_t size = sizeof storage;
@@ -104,20 +66,6 @@ std::string bound_address(int fd, const std::string& asked) {
 }
 
 }  // namespace
-
-std::string port_holder(int port) {
-  std::string inode = listening_inode("/proc/net/tcp", port);
-  if (inode.empty()) inode = listening_inode("/proc/net/tcp6", port);
-  const auto processes = list_folder("/proc");
-  if (inode.empty() || !processes) return "";
-  for (const std::string& process : *processes) {
-    if (process.find_first_not_of("0123456789") != std::string::npos) continue;
-    if (!holds_socket(process, "socket:[" + inode + "]")) continue;
-    const auto name = read_file("/proc/" + process + "/comm");
-    return (name ? printable(trim(*name)) : "a process") + " (pid " + process + ")";
-  }
-  return "";
-}
 
 Result<Listener> listen_on(const std::string& text) {
   const Address address = LOAM_TRY(parse_address(text));
@@ -134,11 +82,7 @@ Result<Listener> listen_on(const std::string& text) {
       ::bind(fd, reinterpret_cast<const sockaddr*>(&address.storage), address.size) == 0;
   if (!bound || ::listen(fd, kBacklog) != 0) {
     if (errno != EADDRINUSE) return fail_errno("endpoint " + text);
-    const std::string holder = port_holder(address.port);
-    return fail(ErrorCode::exists,
-                "endpoint " + text + ": the port is taken by " +
-                    (holder.empty() ? "a process that this user cannot see" : holder) +
-                    "; end it, or choose another `endpoint:` in loam.yaml");
+    return fail(ErrorCode::exists, "endpoint " + text + ": the port is in use");
   }
   listener.address = bound_address(fd, text);
   return listener;

@@ -1,4 +1,4 @@
-// The endpoint's port: bound once, without sharing; a taken one is an error that names its holder.
+// The endpoint's port: bound once, without sharing.
 #pragma once
 
 #include <string>
@@ -13,11 +13,8 @@ struct Listener {
   std::string address;  // with the port that the kernel chose
 };
 // "127.0.0.1:8000", "[::1]:8000", "localhost:0". Names other than localhost are refused: no
-// resolver here.
+// resolver here. `exists` where the port is in use; by whom is for the node to see
+// (node/port_holder.h), from inside a sandbox other processes are not.
 Result<Listener> listen_on(const std::string& address);
-
-// "python3 (pid 4711)" for whoever listens on the TCP port, as far as /proc shows it to us; else
-// "".
-std::string port_holder(int port);
 
 }  // namespace loam::gateway

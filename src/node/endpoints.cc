@@ -184,6 +184,44 @@ void Services::status_changed(std::int64_t id) {
   }
 }
 
+// Ended first: whoever wants the endpoint meanwhile gets a gateway of his own.
+void Services::port_taken(const Endpoint& endpoint, JobRow gateway) {
+  runs_.end_job(gateway, "failed", endpoint.status["error"].as_string());
+  const auto holder = std::make_shared<std::optional<PortHolder>>();
+  runs_.node.loop.offload(
+      [holder, listen = endpoint.listen] { *holder = port_holder(listen); },
+      [this, holder, id = endpoint.id, gateway = gateway.id] {
+        const auto found = endpoints_.find(id);
+        if (found == endpoints_.end() || !found->second->active) return;
+        if (found->second->gateway == gateway)
+          give_up(*found->second, taken_text(*found->second, *holder));
+      });
+}
+
+std::string Services::taken_text(const Endpoint& endpoint,
+                                 const std::optional<PortHolder>& holder) {
+  const auto run = runs_.tables.run(endpoint.run);
+  const ProjectPtr project = run ? runs_.project_of(*run) : nullptr;
+  const std::string port = endpoint.listen.substr(endpoint.listen.rfind(':') + 1);
+  std::string text = "endpoint: port " + port + " is in use";
+  if (project && project->endpoint_place.line > 0)
+    text = run->file + ":" + std::to_string(project->endpoint_place.line) + ":" +
+           std::to_string(project->endpoint_place.column) + ": " + text;
+  for (const auto& [id, other] : endpoints_)
+    if (other->active && other->listened && other->listen == endpoint.listen &&
+        other->uid == endpoint.uid && id != endpoint.id)
+      return text + " by project '" + other->project + "' (run " + std::to_string(other->run) +
+             "); end it (loam down " + other->project + ") or choose another `endpoint:`";
+  // Of other users' processes the system's node tells the user alone. A user's own node sees no
+  // further, from its user namespace, than that: but he can look himself.
+  const bool may_name = holder && run &&
+                        (runs_.node.context.identity.rootless || run->uid == 0 ||
+                         holder->uid == run->uid || holder->uid == run->job_uid);
+  if (holder) text += " by " + holder_text(*holder, may_name);
+  if (may_name && holder->pid == 0 && holder->uid == run->uid) text += ", which `ss -ltnp` names";
+  return text + "; end it or choose another `endpoint:`";
+}
+
 // A gateway that never listened (its port is taken): the run has failed, and nothing of it stays;
 // what an earlier run served at another address is served there again.
 void Services::give_up(Endpoint& endpoint, const std::string& error) {

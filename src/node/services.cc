@@ -267,9 +267,11 @@ void Services::on_exit(JobRow job, const AttemptView& attempt, const api::ExitRe
   const std::string refusal = is_gateway ? endpoint->status["error"].as_string() : "";
   const bool moved = is_gateway && record.outcome == api::Outcome::cancelled;
   if (is_gateway && !endpoint->listened && !reboot && !moved &&
-      record.outcome != api::Outcome::lost)
+      record.outcome != api::Outcome::lost) {
+    if (endpoint->status["port_taken"].as_bool()) return port_taken(*endpoint, std::move(job));
     return give_up(*endpoint,
                    refusal.empty() ? "the gateway ended before it listened: " + why : refusal);
+  }
   const std::int64_t lived_ms = attempt.started_ms == 0 ? 0 : attempt.ended_ms - attempt.started_ms;
   restart_later(job, reboot || moved ? kLivedMs : lived_ms,
                 reboot ? "the machine was restarted" : why);

@@ -23,6 +23,7 @@
 #include "api/endpoint.h"
 #include "base/fd.h"
 #include "node/loop.h"
+#include "node/port_holder.h"
 #include "node/runs_impl.h"
 
 namespace loam::node {
@@ -104,6 +105,8 @@ class Services {
                      const std::string& error = {});
   void restart_later(JobRow& job, std::int64_t lived_ms, const std::string& why);
   void replica_record(Endpoint& endpoint, const JobRow& job, const AttemptView& attempt);
+  void port_taken(const Endpoint& endpoint, JobRow gateway);
+  std::string taken_text(const Endpoint& endpoint, const std::optional<PortHolder>& holder);
   void give_up(Endpoint& endpoint, const std::string& error);
   void close(Endpoint& endpoint, const std::string& why);
   std::set<std::string> ready_replicas(const Endpoint& endpoint, const std::string& service) const;

@@ -1,14 +1,23 @@
-"""Serving through the node: no request is lost while replicas are replaced, and those that die are waited for."""
+"""Serving through the node: no request is lost while replicas are replaced, those that die are waited for, and a taken
+port is named with who has it."""
 import contextlib
+import pwd
+import subprocess
 import threading
 import urllib.request
 
-from nodes import wait_for
+from nodes import USER, ensure_user, free_port, user_command, wait_for
 from test_road import SERVE, infer
 from test_two_at_once import serving, start_up
 
 SLOW = SERVE.replace("import os, loam", "import os, loam, time").replace(
     '    return {"y"', '    time.sleep(0.2)\n    return {"y"')
+LISTEN = """
+import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("listens", flush=True)
+sys.stdin.read()
+"""
 
 
 class Clients:
@@ -108,3 +117,68 @@ def test_a_replica_that_fails_again_and_again_is_waited_for_no_more(node):
         wait_for(is_told, seconds=200, what="the word that nothing is to come")
     finally:
         node.run("down", cwd=folder)
+
+
+class Holder:
+    """A process of root's or of the user's that listens."""
+
+    def __init__(self, user=None):
+        self.port = free_port()
+        command = ["/usr/bin/python3", "-c", LISTEN, str(self.port)]
+        self.process = subprocess.Popen(user_command(user, *command) if user else command, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self):
+        assert self.process.stdout.readline() == "listens\n"
+        return self
+
+    def __exit__(self, *_):
+        self.process.communicate()
+
+
+def refused(done):
+    """What `loam up` said of an endpoint that could not be had."""
+    assert done.returncode == 1, done
+    return done.stdout + done.stderr
+
+
+def at_port(folder, old, new):
+    file = folder / "loam.yaml"
+    file.write_text(file.read_text().replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}"))
+
+
+def test_a_taken_port_is_named_with_its_holder(node):
+    folder, port = serving(node, "taken")
+    with Holder(node.user) as holder:
+        at_port(folder, port, holder.port)
+        told = refused(node.run("up", cwd=folder, check=False))
+        uid = pwd.getpwnam(node.user or "root").pw_uid
+        # From its user namespace a user's own node cannot look into processes outside.
+        who = f"a process of user {node.user} (uid {uid}), which `ss -ltnp` names" if node.rootless else \
+            f"python3 (pid {holder.process.pid})"
+        assert f"loam.yaml:2:11: endpoint: port {holder.port} is in use by {who}; end it or choose another `endpoint:`" in told
+    try:
+        node.run("up", cwd=folder)
+        assert infer(holder.port, [[1, 1]], model="taken")[0] == 200
+        other, port = serving(node, "second")
+        at_port(other, port, holder.port)
+        told = refused(node.run("up", cwd=other, check=False))
+        assert f"port {holder.port} is in use by project 'taken' (run " in told and "loam down taken" in told
+    finally:
+        node.run("down", cwd=folder)
+
+
+def test_of_another_users_process_only_its_user_is_told(node):
+    folder, port = serving(node, "strange")
+    if not node.rootless:
+        ensure_user()
+        entry = pwd.getpwnam(USER)
+        for path in (folder, *folder.iterdir()):
+            subprocess.run(["chown", f"{entry.pw_uid}:{entry.pw_gid}", str(path)], check=True)
+    with Holder() as holder:
+        at_port(folder, port, holder.port)
+        up = node.run("up", cwd=folder, check=False) if node.rootless else node.run_as(USER, "up", cwd=folder, check=False)
+        told = refused(up)
+        who = "a process of another user" if node.rootless else "a process of user root (uid 0)"
+        assert f"endpoint: port {holder.port} is in use by {who}" in told
+        assert f"pid {holder.process.pid}" not in told
