@@ -23,7 +23,11 @@ Result<Caller> caller_of(int fd) {
   socklen_t size = sizeof credentials;
   if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0)
     return fail_errno("SO_PEERCRED");
-  Caller caller{credentials.uid, credentials.gid, std::vector<std::uint32_t>(64), credentials.pid};
+  Caller caller{.uid = credentials.uid,
+                .gid = credentials.gid,
+                .groups = std::vector<std::uint32_t>(64),
+                .pid = credentials.pid,
+                .scope = Scope::admin};
   for (;;) {
     size = static_cast<socklen_t>(caller.groups.size() * sizeof(gid_t));
     if (::getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, caller.groups.data(), &size) == 0) break;

@@ -33,15 +33,18 @@ inline constexpr std::chrono::seconds kRemoteHeadTimeMax{10};  // for a head; be
 inline constexpr std::chrono::seconds kRequestTimeMax{60};  // idle between two requests, too
 
 // How much of its user's rights a token has; a caller whom the kernel names has all of them.
-enum class Scope { read, submit, admin };
+enum class Scope { none, read, submit, admin };
 
+inline constexpr std::uint32_t kNobody = UINT32_MAX;  // (uid_t)-1, which no user can have
+
+// Nobody, without a right: what is not filled in gives nothing.
 struct Caller {
-  std::uint32_t uid = 0;
-  std::uint32_t gid = 0;
+  std::uint32_t uid = kNobody;
+  std::uint32_t gid = kNobody;
   std::vector<std::uint32_t> groups;
   std::int32_t pid = 0;
   std::int64_t token = 0;  // by which he came; 0: the kernel's word
-  Scope scope = Scope::admin;
+  Scope scope = Scope::none;
 };
 
 struct Request {

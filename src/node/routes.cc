@@ -67,6 +67,8 @@ bool is_number(const std::string& text) {
 // "scope" of its description: `local` is for whom the kernel names; left out, what only reads is for
 // `read`, the rest for `submit`.
 Result<void> check_scope(const Json& described, const Request& request) {
+  if (request.caller.scope == Scope::none)
+    return fail(ErrorCode::denied, "nobody is known to have sent this");
   if (request.caller.token == 0) return {};
   const std::string& scope = described["scope"].as_string();
   if (scope == "local")

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include "node/http_wire.h"
+#include "node/rights.h"
+
 namespace loam::node {
 namespace {
 
@@ -14,7 +17,7 @@ struct Recorder : Responder {
   }
   void reply(int code, const Json& document) override { status = code, body = document; }
   void reply_error(const Error& error) override {
-    status = error.code == ErrorCode::not_found ? 404 : error.code == ErrorCode::invalid ? 400 : 500;
+    status = status_of(error.code);
   }
   void start_stream(std::string_view) override {}
   void write(std::string_view) override {}
@@ -41,6 +44,7 @@ class RoutesTest : public testing::Test {
     Request request;
     request.method = method;
     request.path = path;
+    request.caller.scope = Scope::admin;
     auto recorder = std::make_shared<Recorder>();
     routes_.dispatch(request, recorder);
     headers_ = recorder->headers;
@@ -77,6 +81,7 @@ TEST_F(RoutesTest, HoldsRequestsAgainstTheirDescription) {
   Request request;
   request.method = "POST";
   request.path = "/v1/cancel";
+  request.caller.scope = Scope::admin;
   routes_.add("POST", "/v1/cancel",
               [this](const Request&, const Routes::Params&, ResponderPtr) { called_ = "cancel"; });
   const auto sent = [&](std::string_view body) {
@@ -91,6 +96,24 @@ TEST_F(RoutesTest, HoldsRequestsAgainstTheirDescription) {
   for (const char* wrong : {"", "[]", "3", "{}", R"({"target": 17})", R"({"target": null})"})
     EXPECT_EQ(sent(wrong), 400) << wrong;
   EXPECT_EQ(routes_.names().back(), "POST /v1/cancel");
+}
+
+TEST_F(RoutesTest, WhoIsNotFilledInGetsNothing) {
+  Request request;
+  request.method = "GET";
+  request.path = "/v1/runs";
+  auto recorder = std::make_shared<Recorder>();
+  routes_.dispatch(request, recorder);
+  EXPECT_TRUE(called_.empty());
+  EXPECT_EQ(recorder->status, 403);
+
+  const Caller nobody;
+  const Identity system, own{.rootless = true};
+  EXPECT_FALSE(is_root(system, nobody));
+  EXPECT_FALSE(is_admin(system, {}, nobody));
+  EXPECT_FALSE(is_admin(system, {.groups = {0}, .users = {0}}, nobody));
+  EXPECT_FALSE(is_owner(system, nobody));
+  EXPECT_FALSE(is_owner(own, nobody));
 }
 
 }  // namespace

@@ -52,7 +52,7 @@ TokenRow row_from(const Row& row) {
   token.id = row.integer(0);
   token.uid = static_cast<std::uint32_t>(row.integer(1));
   token.name = row.text(2);
-  token.scope = scope_named(row.text(3)).value_or(Scope::read);
+  token.scope = scope_named(row.text(3)).value_or(Scope::none);
   token.created_ms = row.integer(4);
   token.expires_ms = row.integer(5);
   token.used_ms = row.integer(6);
@@ -80,7 +80,17 @@ Json time_or_null(std::int64_t ms) { return ms == 0 ? Json() : Json(ms); }
 }  // namespace
 
 std::string_view scope_name(Scope scope) {
-  return scope == Scope::read ? "read" : scope == Scope::submit ? "submit" : "admin";
+  switch (scope) {
+    case Scope::read:
+      return "read";
+    case Scope::submit:
+      return "submit";
+    case Scope::admin:
+      return "admin";
+    case Scope::none:
+      break;
+  }
+  return "none";
 }
 
 Result<Scope> scope_named(std::string_view name) {

@@ -26,9 +26,9 @@ inline constexpr std::int64_t kFailureLinesMax = 20;  // in the log, within that
 
 struct TokenRow {
   std::int64_t id = 0;
-  std::uint32_t uid = 0;
+  std::uint32_t uid = kNobody;
   std::string name;
-  Scope scope = Scope::read;
+  Scope scope = Scope::none;
   std::int64_t created_ms = 0, expires_ms = 0, used_ms = 0;  // 0: never
 };
 
