@@ -149,9 +149,11 @@ void Gate::spoke(const RunningPtr& gate) {
     ReceivedPacket packet = receive_packet(gate->control.get(), address, MSG_DONTWAIT);
     if (packet.size_bytes == 0) gate->spoken = {};  // its end: `ended` tells
     if (packet.size_bytes <= 0) return;
-    if (!packet.truncated && packet.descriptors.size() == 1)
-      taken_(std::move(packet.descriptors[0]),
-             printable(std::string_view(address.data(), static_cast<std::size_t>(packet.size_bytes))));
+    if (packet.truncated || packet.descriptors.size() != 2) continue;
+    const std::string_view from(address.data(), static_cast<std::size_t>(packet.size_bytes));
+    taken_({.connection = std::move(packet.descriptors[0]),
+            .life = std::move(packet.descriptors[1]),
+            .address = printable(from)});
   }
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/fd.h"
 #include "base/result.h"
+#include "node/http_server.h"
 #include "node/loop.h"
 #include "node/paths.h"
 #include "spec/node_config.h"
@@ -18,7 +19,7 @@ namespace loam::node {
 
 class Gate {
  public:
-  using Taken = std::function<void(Fd connection, std::string address)>;
+  using Taken = std::function<void(RemoteClient client)>;
   Gate(Loop& loop, const Identity& identity, Taken taken)
       : loop_(loop), identity_(identity), taken_(std::move(taken)) {}
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <signal.h>
@@ -22,6 +23,7 @@
 #include "base/json.h"
 #include "base/packet.h"
 #include "base/result.h"
+#include "node/address.h"
 
 namespace loam::node {
 namespace {
@@ -39,6 +41,9 @@ constexpr int kConnectionsMax = 128;
 constexpr int kConnectionsOfAddressMax = 32;
 constexpr seconds kHandshakeTimeMax{10};
 constexpr seconds kStallTimeMax{60};  // a client that takes nothing of what it is sent
+constexpr int kVanishedMs = 60'000;   // a client of which nothing is heard: tcp(7), TCP_USER_TIMEOUT
+constexpr int kProbeAfterSeconds = 20;  // of silence, and again each
+constexpr int kProbeEachSeconds = 10;
 constexpr seconds kEndTimeMax{2};     // for the other side's end, so that our last words arrive
 constexpr auto kQuiet = asio::as_tuple(asio::use_awaitable);
 
@@ -46,13 +51,13 @@ struct Gate {
   asio::io_context io{1};
   tcp::acceptor acceptor{io};
   std::optional<ssl::context> tls;
-  std::map<std::string, int> of_address;
+  std::map<std::string, int> of_network;  // address.h
   int connections = 0;
   bool draining = false;
 
-  void ended(const std::string& address) {
+  void ended(const std::string& network) {
     --connections;
-    if (--of_address[address] == 0) of_address.erase(address);
+    if (--of_network[network] == 0) of_network.erase(network);
     if (draining && connections == 0) io.stop();
   }
 };
@@ -61,19 +66,26 @@ struct Gate {
 template <typename Stream>
 struct Client {
   Client(Gate& the_gate, Stream the_stream, std::string the_address)
-      : gate(the_gate), stream(std::move(the_stream)), node(gate.io), timer(gate.io), address(std::move(the_address)) {
+      : gate(the_gate),
+        stream(std::move(the_stream)),
+        node(gate.io),
+        life(gate.io),
+        timer(gate.io),
+        address(std::move(the_address)),
+        network(network_of(address)) {
     ++gate.connections;
-    ++gate.of_address[address];
+    ++gate.of_network[network];
   }
-  ~Client() { gate.ended(address); }
+  ~Client() { gate.ended(network); }
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
   Gate& gate;
   Stream stream;
   Local node;
+  Local life;
   asio::steady_timer timer;
-  const std::string address;
+  const std::string address, network;
   bool answered = false;  // the node has ended it
 
   void close() {
@@ -81,6 +93,7 @@ struct Client {
     timer.cancel();
     stream.lowest_layer().close(ignored);
     node.close(ignored);
+    life.close(ignored);
   }
 };
 template <typename Stream>
@@ -95,32 +108,53 @@ void limit(const ClientPtr<Stream>& client, seconds time) {
   });
 }
 
+// The node's end of a new pair whose other end is `ours`; none: too many are open.
+Fd pair_with(Local& ours) {
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) return {};
+  SystemError error;
+  ours.assign(asio::local::stream_protocol(), ends[0], error);
+  if (error) ::close(ends[0]);
+  return Fd(ends[1]);
+}
+
 // False where the node does not take it: it has too much to do.
 template <typename Stream>
 bool hand_on(Client<Stream>& client) {
-  std::array<int, 2> ends{};
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) return false;
-  const Fd theirs(ends[1]);
-  SystemError error;
-  client.node.assign(asio::local::stream_protocol(), ends[0], error);
-  const std::array<int, 1> passed{theirs.get()};
-  return !error && send_packet(kGateSocket, client.address, passed, MSG_DONTWAIT) > 0;
+  const Fd stream = pair_with(client.node), life = pair_with(client.life);
+  const std::array<int, 2> passed{stream.get(), life.get()};
+  return client.node.is_open() && client.life.is_open() &&
+         send_packet(kGateSocket, client.address, passed, MSG_DONTWAIT) > 0;
+}
+
+// Its end says nothing: the node has no more to say of a connection that it has ended itself.
+template <typename Stream>
+asio::awaitable<void> hear_the_end(ClientPtr<Stream> client) {
+  std::array<char, 1> word;
+  const auto [failed, count] = co_await client->life.async_read_some(asio::buffer(word), kQuiet);
+  if (!failed) client->close();
 }
 
 template <typename Stream>
 asio::awaitable<void> to_node(ClientPtr<Stream> client) {
   std::array<char, kPieceBytes> piece;
+  SystemError end;
   for (bool taken = true;;) {
     const auto [failed, count] = co_await client->stream.async_read_some(asio::buffer(piece), kQuiet);
+    end = failed;
     if (failed) break;
     if (!taken) continue;  // read away, so that our answer is not lost by a reset
     const auto [refused, written] =
         co_await asio::async_write(client->node, asio::buffer(piece.data(), count), kQuiet);
     taken = !refused;
   }
-  if (client->answered) co_return client->close();  // both sides are through
+  // Both sides are through; or it is gone, not only done with what it says.
+  if (client->answered || end != asio::error::eof) co_return client->close();
   SystemError ignored;
   client->node.shutdown(Local::shutdown_send, ignored);
+  // It may still read, unless a probe finds that it does not.
+  (void)co_await client->stream.lowest_layer().async_wait(tcp::socket::wait_error, kQuiet);
+  client->close();
 }
 
 template <typename Stream>
@@ -153,24 +187,41 @@ asio::awaitable<void> serve(ClientPtr<Stream> client) {
   }
   if (!hand_on(*client)) co_return client->close();
   asio::co_spawn(client->gate.io, to_client(client), asio::detached);
+  asio::co_spawn(client->gate.io, hear_the_end(client), asio::detached);
   co_await to_node(client);
 }
 
 std::string address_of(const tcp::socket& socket) {
   SystemError error;
   const auto peer = socket.remote_endpoint(error);
-  return error ? "" : peer.address().to_string();
+  if (error) return "";
+  const auto address = peer.address();
+  return address.is_v6() && address.to_v6().is_v4_mapped()
+             ? asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6()).to_string()
+             : address.to_string();
+}
+
+// Nobody may take a place here who has gone without a word.
+void watch_for_vanishing(tcp::socket& socket) {
+  SystemError ignored;
+  socket.set_option(asio::socket_base::keep_alive(true), ignored);
+  const auto set = [&](int name, int value) {
+    (void)::setsockopt(socket.native_handle(), IPPROTO_TCP, name, &value, sizeof value);
+  };
+  set(TCP_KEEPIDLE, kProbeAfterSeconds);
+  set(TCP_KEEPINTVL, kProbeEachSeconds);
+  set(TCP_USER_TIMEOUT, kVanishedMs);
 }
 
 void take(Gate& gate, tcp::socket socket) {
   const std::string address = address_of(socket);
-  const auto same = gate.of_address.find(address);
+  const auto same = gate.of_network.find(network_of(address));
   if (address.empty() || gate.connections >= kConnectionsMax ||
-      (same != gate.of_address.end() && same->second >= kConnectionsOfAddressMax))
+      (same != gate.of_network.end() && same->second >= kConnectionsOfAddressMax))
     return;
   SystemError ignored;
   socket.set_option(tcp::no_delay(true), ignored);
-  socket.set_option(asio::socket_base::keep_alive(true), ignored);
+  watch_for_vanishing(socket);
   if (!gate.tls) {
     const auto client = std::make_shared<Client<tcp::socket>>(gate, std::move(socket), address);
     asio::co_spawn(gate.io, serve(client), asio::detached);

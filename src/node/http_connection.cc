@@ -52,39 +52,49 @@ void Connection::limit(std::chrono::seconds time) {
   });
 }
 
-// Before a byte of the body is taken. False: it was refused.
-bool Connection::admit() {
-  const auto& message = parser_->get();
-  const auto owner = owner_.lock();
-  if (!owner || !owner->authenticate) return close(), false;
-  // Two of them would let somebody in front read another request than we do (RFC 9112, 3.2 and 11.2).
-  if (message.count(http::field::host) != 1 || message.count(http::field::authorization) > 1)
-    return refuse(400, {ErrorCode::invalid, "expected one Host and one Authorization"}), false;
-  const auto field = message[http::field::authorization];
-  std::string_view token(field.data(), field.size());
-  token = boost::beast::iequals(token.substr(0, kBearer.size()), kBearer)
-              ? trim(token.substr(kBearer.size()))
-              : std::string_view();
-  auto caller = owner->authenticate(token, address_);
-  if (caller) {
-    caller_ = std::move(*caller);
-    limit(kRequestTimeMax);
-    return true;
-  }
-  caller_ = Caller{};
-  if (caller.error().code == ErrorCode::busy)
-    refuse(429, caller.error(), "retry-after: 60\r\n");
-  else
-    refuse(401, caller.error(), "www-authenticate: Bearer\r\n");
-  return false;
-}
-
 void Connection::head_read(const SystemError& error) {
   if (closed_) return;
   if (error) return read_failed(error);
   if (parser_->get().version() != 11)
     return refuse(505, {ErrorCode::invalid, "the node speaks HTTP/1.1"});
-  if (remote() && !admit()) return;
+  remote() ? authenticate() : read_body();
+}
+
+// Before a byte of the body is taken.
+void Connection::authenticate() {
+  const auto& message = parser_->get();
+  const auto owner = owner_.lock();
+  if (!owner || !owner->remote.authenticate) return close();
+  // Two of them would let somebody in front read another request than we do (RFC 9112, 3.2 and 11.2).
+  if (message.count(http::field::host) != 1 || message.count(http::field::authorization) > 1)
+    return refuse(400, {ErrorCode::invalid, "expected one Host and one Authorization"});
+  const auto field = message[http::field::authorization];
+  std::string_view token(field.data(), field.size());
+  token = boost::beast::iequals(token.substr(0, kBearer.size()), kBearer)
+              ? trim(token.substr(kBearer.size()))
+              : std::string_view();
+  caller_ = Caller{};
+  limit(kRequestTimeMax);
+  owner->remote.authenticate(token, address_, [self = shared_from_this()](Result<Caller> caller) {
+    self->admitted(std::move(caller));
+  });
+}
+
+void Connection::admitted(Result<Caller> caller) {
+  if (closed_) return;
+  if (!caller && caller.error().code == ErrorCode::busy)
+    return refuse(429, caller.error(), "retry-after: 60\r\n");
+  if (!caller && caller.error().code == ErrorCode::denied)
+    return refuse(401, caller.error(), "www-authenticate: Bearer\r\n");
+  if (!caller) return refuse(status_of(caller.error().code), caller.error());
+  caller_ = std::move(*caller);
+  at_expiry(expiry_, caller_, [weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->close();
+  });
+  read_body();
+}
+
+void Connection::read_body() {
   if (parser_->get()[http::field::expect] == "100-continue" && !parser_->is_done())
     send("HTTP/1.1 100 Continue\r\n\r\n");
   http::async_read(socket_, buffer_, *parser_,
@@ -169,7 +179,8 @@ void Connection::close() {
   if (closed_) return;
   closed_ = true;
   const auto self = shared_from_this();
-  deadline_.cancel();
+  for (auto* timer : {&deadline_, &beat_}) timer->cancel();
+  expiry_.cancel();
   SystemError ignored;
   socket_.close(ignored);
   queue_.clear();
@@ -191,6 +202,25 @@ void Connection::send(const std::string& bytes) {
   if (closed_) return;
   queue_ += bytes;
   if (!write_running_) write_next();
+}
+
+void Connection::start_stream(std::string_view content_type) {
+  send(stream_head(content_type));
+  if (remote() && content_type == "text/event-stream") beat();
+}
+
+// A comment, which readers of event streams pass over (HTML, 9.2.5): a client that is gone without a
+// word is noticed by what it does not take.
+void Connection::beat() {
+  const auto owner = owner_.lock();
+  if (!owner) return;
+  beat_.expires_after(owner->remote.beat);
+  beat_.async_wait([weak = weak_from_this()](const SystemError& stopped) {
+    const auto self = weak.lock();
+    if (!self || stopped || self->closed_) return;
+    if (!self->writing()) self->send(chunk(":\n\n"));
+    self->beat();
+  });
 }
 
 void Connection::write_next() {
@@ -216,6 +246,7 @@ void Connection::written(const SystemError& error) {
 void Connection::end_exchange(bool keep_open) {
   if (closed_) return;
   exchange_open_ = false;
+  beat_.cancel();
   const auto owner = owner_.lock();
   if (!keep_open || !owner || owner->finishing) {
     closing_ = true;
@@ -241,10 +272,18 @@ void Connection::hand_over() {
   const auto self = shared_from_this();
   const auto taken = std::exchange(taken_, nullptr);
   SystemError error;
+  expiry_.cancel();
   Fd fd(socket_.release(error));
   closed_ = true;
   if (const auto owner = owner_.lock()) {
     std::erase(owner->connections, self);
+    if (remote()) {
+      const auto stream = std::make_shared<RemoteStream>(io_, caller_);
+      owner->streams.push_back(stream);
+      stream->watch(std::move(life_), [weak = owner_, stream = std::weak_ptr(stream)] {
+        if (const auto there = weak.lock()) std::erase(there->streams, stream.lock());
+      });
+    }
     owner->check_finished();
   }
   if (error || !fd) return;

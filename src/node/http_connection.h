@@ -11,6 +11,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/asio/system_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
@@ -33,25 +34,63 @@ using SystemError = boost::system::error_code;
 
 class Exchange;
 
+// A client of another machine whose connection is somebody else's by now (a shim's, after a 101): what
+// is left of it here, so that it ends with the token by which it came (remote_stream.cc).
+//
+//   node ══ the stream ══▶ shim ══▶ gate ══▶ client        node ── one byte: end it ──▶ gate
+//
+// Ownership: the server's list holds it until the gate says that the connection has ended.
+class RemoteStream : public std::enable_shared_from_this<RemoteStream> {
+ public:
+  RemoteStream(asio::io_context& io, const Caller& caller)
+      : life_(io), expiry_(io), caller_(caller) {}
+
+  // `gone`: once, when the connection has ended, however that was.
+  void watch(Fd life, std::function<void()> gone);
+  void end();
+  std::int64_t token() const { return caller_.token; }
+
+ private:
+  void ended();
+
+  Socket life_;
+  asio::system_timer expiry_;
+  const Caller caller_;
+  std::function<void()> gone_;
+};
+
+// Calls `late` when the token of `caller` expires, by the time of day; never where it does not.
+void at_expiry(asio::system_timer& timer, const Caller& caller, std::function<void()> late);
+
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   struct Owner {
     HttpServer::Handler handler;
-    HttpServer::Authenticate authenticate;
+    HttpServer::RemoteRules remote;
     std::list<std::shared_ptr<Connection>> connections;
+    std::list<std::shared_ptr<RemoteStream>> streams;  // that were remote connections
     bool finishing = false;
     std::function<void()> finished;
     void check_finished();
   };
 
-  Connection(asio::io_context& io, Socket socket, Caller caller, std::weak_ptr<Owner> owner,
-             std::string address = {})
+  Connection(asio::io_context& io, Socket socket, Caller caller, std::weak_ptr<Owner> owner)
       : io_(io),
         socket_(std::move(socket)),
         deadline_(io),
+        expiry_(io),
+        beat_(io),
         caller_(std::move(caller)),
+        owner_(std::move(owner)) {}
+  Connection(asio::io_context& io, Socket socket, std::weak_ptr<Owner> owner, RemoteClient client)
+      : io_(io),
+        socket_(std::move(socket)),
+        deadline_(io),
+        expiry_(io),
+        beat_(io),
         owner_(std::move(owner)),
-        address_(std::move(address)) {}
+        address_(std::move(client.address)),
+        life_(std::move(client.life)) {}
 
   void read_request();
   void close();
@@ -65,6 +104,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // For Exchange.
   void send(const std::string& bytes);
+  void start_stream(std::string_view content_type);
   void end_exchange(bool keep_open);
   void upgrade(std::string_view protocol, std::function<void(Fd)> taken);
   std::size_t pending_bytes() const { return queue_.size() + flight_.size(); }
@@ -72,8 +112,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
  private:
   void limit(std::chrono::seconds time);
-  bool admit();
   void head_read(const SystemError& error);
+  void authenticate();
+  void admitted(Result<Caller> caller);
+  void read_body();
+  void beat();
   void body_read(const SystemError& error);
   void read_failed(const SystemError& error);
   void take_request();
@@ -86,9 +129,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   asio::io_context& io_;
   Socket socket_;
   asio::steady_timer deadline_;
+  asio::system_timer expiry_;  // of the token
+  asio::steady_timer beat_;    // while a remote client's event stream is open
   Caller caller_;
   std::weak_ptr<Owner> owner_;
   const std::string address_;  // of a client from elsewhere; "": the kernel says who calls
+  Fd life_;                    // of such a client (RemoteClient)
   boost::beast::flat_buffer buffer_{kHeadBytesMax + 64 * 1024};
   std::optional<http::request_parser<http::string_body>> parser_;
   std::weak_ptr<Exchange> exchange_;

@@ -111,23 +111,23 @@ HttpServer::~HttpServer() {
     const auto connection = impl_->owner->connections.front();
     connection->close();
   }
+  const auto streams = impl_->owner->streams;
+  for (const auto& stream : streams) stream->end();
 }
 
-void HttpServer::set_authenticate(Authenticate authenticate) {
-  impl_->owner->authenticate = std::move(authenticate);
-}
+void HttpServer::set_remote(RemoteRules rules) { impl_->owner->remote = std::move(rules); }
 
-void HttpServer::take(Fd connection, std::string address) {
+void HttpServer::take(RemoteClient client) {
   auto& all = impl_->owner->connections;
   const auto remote = std::count_if(all.begin(), all.end(), [](const auto& c) { return c->remote(); });
   if (impl_->owner->finishing || remote >= static_cast<std::ptrdiff_t>(kRemoteConnectionsMax)) return;
   SystemError error;
   Socket socket(impl_->io);
-  socket.assign(asio::local::stream_protocol(), connection.get(), error);
-  if (error) return log_warning("a client from " + address + ": " + error.message());
-  (void)connection.release();
-  auto made = std::make_shared<Connection>(impl_->io, std::move(socket), Caller{}, impl_->owner,
-                                           std::move(address));
+  socket.assign(asio::local::stream_protocol(), client.connection.get(), error);
+  if (error) return log_warning("a client from " + client.address + ": " + error.message());
+  (void)client.connection.release();
+  auto made = std::make_shared<Connection>(impl_->io, std::move(socket), impl_->owner,
+                                           std::move(client));
   all.push_back(made);
   made->read_request();
 }
@@ -136,6 +136,9 @@ void HttpServer::close_token(std::int64_t token) {
   const auto connections = impl_->owner->connections;  // closing takes them off the list
   for (const auto& connection : connections)
     if (connection->token() == token) connection->close();
+  const auto streams = impl_->owner->streams;  // likewise
+  for (const auto& stream : streams)
+    if (stream->token() == token) stream->end();
 }
 
 void HttpServer::finish(std::function<void()> done) {

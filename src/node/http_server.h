@@ -1,7 +1,6 @@
 // HTTP/1.1 over the node's Unix socket, with the caller's identity from the kernel (SO_PEERCRED,
-// SO_PEERGROUPS). One TU includes Boost; handlers see plain types.
-//
-// Besides, clients from elsewhere, who come with tokens (gate.h).
+// SO_PEERGROUPS), and over the gate's connections (gate.h), where a token says who calls. Handlers
+// see plain types: Boost is seen by what implements this (http_connection.h, http_exchange.h).
 //
 // Trust: requests are foreign bytes: head at most 64 KiB, body at most 16 MiB (an import streams by
 // a folder path, never by body), 256 connections, 64 for one uid; a request must be complete within
@@ -31,6 +30,7 @@ inline constexpr std::size_t kConnectionsOfUidMax = 64;
 inline constexpr std::size_t kRemoteConnectionsMax = 128;  // besides the others
 inline constexpr std::chrono::seconds kRemoteHeadTimeMax{10};  // for a head; before its token is known
 inline constexpr std::chrono::seconds kRequestTimeMax{60};  // idle between two requests, too
+inline constexpr std::chrono::seconds kBeat{30};  // a comment in a remote client's event stream
 
 // How much of its user's rights a token has; a caller whom the kernel names has all of them.
 enum class Scope { none, read, submit, admin };
@@ -44,6 +44,7 @@ struct Caller {
   std::vector<std::uint32_t> groups;
   std::int32_t pid = 0;
   std::int64_t token = 0;  // by which he came; 0: the kernel's word
+  std::int64_t token_until_ms = 0;  // when it expires, 0: never
   Scope scope = Scope::none;
 };
 
@@ -81,19 +82,33 @@ class Responder {
 };
 using ResponderPtr = std::shared_ptr<Responder>;
 
+// As the gate hands it on.
+struct RemoteClient {
+  Fd connection;
+  // A byte into it: the gate ends the connection, whoever holds it by then. Its end: that has ended.
+  Fd life;
+  std::string address;
+};
+
 class HttpServer {
  public:
   using Handler = std::function<void(const Request&, ResponderPtr)>;
   // Takes a listening socket.
   HttpServer(Loop& loop, Fd listener, Handler handler);
-  // Who a token of a connection that take() brought stands for: denied (401) or busy (429).
-  using Authenticate =
-      std::function<Result<Caller>(std::string_view token, const std::string& address)>;
-  void set_authenticate(Authenticate authenticate);
-  // A client of another machine, through the gate: each of its requests has a token, and is looked
-  // at no further without.
-  void take(Fd connection, std::string address);
-  // What is open with this token ends.
+  // Clients of other machines, through the gate: each of their requests has a token, and is looked at
+  // no further without.
+  struct RemoteRules {
+    // Who a token stands for: denied (401), busy (429), or another error with its status. The answer
+    // comes on the loop, at once or later.
+    std::function<void(std::string_view token, const std::string& address,
+                       std::function<void(Result<Caller>)> answer)>
+        authenticate;
+    // So that a stream whose client has vanished fails, and whoever stands between does not end it.
+    std::chrono::milliseconds beat = kBeat;
+  };
+  void set_remote(RemoteRules rules);
+  void take(RemoteClient client);
+  // What is open with this token ends, also what is a shim's by now.
   void close_token(std::int64_t token);
   ~HttpServer();
 

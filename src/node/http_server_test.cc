@@ -5,11 +5,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <array>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <future>
 #include <thread>
 
+#include "base/clock.h"
 #include "base/files.h"
 #include "node/committed_responder.h"
 #include "node/http_wire.h"
@@ -71,6 +74,26 @@ class HttpServerTest : public testing::Test {
     send(fd, text);
     return receive(fd, enough);
   }
+  // A client of another machine, by the other ends of what its gate hands on.
+  struct Remote {
+    Fd connection, life;
+  };
+  static std::pair<Fd, Fd> pair() {
+    std::array<int, 2> ends{};
+    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
+    return {Fd(ends[0]), Fd(ends[1])};
+  }
+  Remote connect_remote(HttpServer::RemoteRules rules = {}) {
+    auto [connection, its_connection] = pair();
+    auto [life, its_life] = pair();
+    if (!rules.authenticate)
+      rules.authenticate = [this](std::string_view, const std::string&, const auto& answer) { answer(caller_); };
+    on_loop([&] {
+      server_->set_remote(std::move(rules));
+      server_->take({std::move(its_connection), std::move(its_life), "10.0.0.1"});
+    });
+    return {std::move(connection), std::move(life)};
+  }
   // On the loop's thread, awaited.
   void on_loop(const std::function<void()>& task) {
     std::promise<void> done;
@@ -83,6 +106,7 @@ class HttpServerTest : public testing::Test {
   std::unique_ptr<Loop> loop_;
   std::unique_ptr<HttpServer> server_;
   std::thread thread_;
+  Caller caller_{.uid = 4001, .gid = 4001, .token = 7, .scope = Scope::submit};  // by any token
   HttpServer::Handler handler_ = [](const Request& r, ResponderPtr p) {
     p->reply(200, Json::object({{"method", r.method},
                                 {"path", r.path},
@@ -237,6 +261,76 @@ TEST_F(HttpServerTest, BytesBeforeThe101AreRefusedNotLost) {
   EXPECT_NE(ask("POST /x HTTP/1.1\r\nconnection: upgrade\r\nupgrade: loam-attach\r\n\r\nearly")
                 .find("400"),
             std::string::npos);
+}
+
+constexpr std::string_view kRemoteGet = "GET / HTTP/1.1\r\nhost: n\r\nauthorization: Bearer x\r\n\r\n";
+constexpr std::string_view kRemoteAttach =
+    "POST /x HTTP/1.1\r\nhost: n\r\nauthorization: Bearer x\r\nconnection: upgrade\r\nupgrade: "
+    "loam-attach\r\ncontent-length: 0\r\n\r\n";
+
+TEST_F(HttpServerTest, AStreamEndsWhenItsTokenExpires) {
+  handler_ = [](const Request&, ResponderPtr p) {
+    p->start_stream("application/octet-stream");
+    p->on_closed([p] {});  // goes on for ever
+  };
+  caller_.token_until_ms = wall_ms() + 300;
+  const Remote remote = connect_remote();
+  send(remote.connection, kRemoteGet);
+  EXPECT_TRUE(receive(remote.connection).starts_with("HTTP/1.1 200"));  // until its end
+}
+
+// After the 101 the connection is a shim's, and the node holds nothing of it but its life.
+class HandedOverTest : public HttpServerTest {
+ protected:
+  Remote hand_over() {
+    handler_ = [this](const Request&, ResponderPtr p) {
+      p->upgrade("loam-attach", [this](Fd fd) { taken_.set_value(std::move(fd)); });
+    };
+    Remote remote = connect_remote();
+    send(remote.connection, kRemoteAttach);
+    EXPECT_TRUE(receive(remote.connection, "\r\n\r\n").starts_with("HTTP/1.1 101"));
+    shims_ = taken_.get_future().get();
+    return remote;
+  }
+  std::promise<Fd> taken_;
+  Fd shims_;
+};
+
+TEST_F(HandedOverTest, EndsWhenItsTokenIsRevoked) {
+  const Remote remote = hand_over();
+  on_loop([&] { server_->close_token(8); });
+  char word = 1;
+  EXPECT_EQ(::recv(remote.life.get(), &word, 1, MSG_DONTWAIT), -1);
+  EXPECT_EQ(errno, EAGAIN) << "another token's";
+  on_loop([&] { server_->close_token(7); });
+  EXPECT_EQ(::recv(remote.life.get(), &word, 1, 0), 1);
+  EXPECT_EQ(::recv(remote.life.get(), &word, 1, 0), 0);
+}
+
+TEST_F(HandedOverTest, EndsWhenItsTokenExpires) {
+  caller_.token_until_ms = wall_ms() + 300;
+  const Remote remote = hand_over();
+  char word = 1;
+  EXPECT_EQ(::recv(remote.life.get(), &word, 1, 0), 1);
+}
+
+TEST_F(HandedOverTest, IsForgottenWithItsConnection) {
+  Remote remote = hand_over();
+  ::shutdown(remote.life.get(), SHUT_WR);  // as a gate that closes it
+  char word = 1;
+  EXPECT_EQ(::recv(remote.life.get(), &word, 1, 0), 0) << "not told to end what has ended";
+  on_loop([&] { server_->close_token(7); });
+}
+
+TEST_F(HttpServerTest, ARemoteEventStreamBeats) {
+  handler_ = [](const Request&, ResponderPtr p) {
+    p->start_stream("text/event-stream");
+    p->on_closed([p] {});
+  };
+  Remote remote = connect_remote({.authenticate = {}, .beat = std::chrono::milliseconds(20)});
+  send(remote.connection, kRemoteGet);
+  const std::string comment = "3\r\n:\n\n\r\n";
+  EXPECT_NE(receive(remote.connection, comment + comment).find("text/event-stream"), std::string::npos);
 }
 
 TEST_F(HttpServerTest, OneUserCannotTakeEveryConnection) {

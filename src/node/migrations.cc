@@ -120,6 +120,8 @@ const std::vector<Migration>& migrations() {
            "CREATE INDEX jobs_apart ON jobs(run) WHERE sweep=0",
            "CREATE INDEX jobs_by_sweep ON jobs(sweep) WHERE sweep<>0",
        }},
+      // Whom a token stands for: his number may become another's.
+      {"users of tokens", {"ALTER TABLE tokens ADD COLUMN user TEXT NOT NULL DEFAULT ''"}},
   };
   return kMigrations;
 }

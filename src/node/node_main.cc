@@ -144,10 +144,17 @@ class Daemon {
     node_routes_.emplace(*node_, *runs_,
                          NodeRoutes::Actions{[this] { end(); }, [this] { return reload(); }});
     device_routes_.emplace(*node_, *runs_);
-    tokens_.emplace(*database_);
+    tokens_.emplace(
+        *database_,
+        [this](std::uint32_t uid, const auto& found) {
+          auto member = std::make_shared<Result<Tokens::Member>>();
+          loop_.offload_for(uid, [uid, member] { *member = look_up_member(uid); },
+                            [member, found] { found(std::move(*member)); });
+        },
+        token_clock);
     token_routes_.emplace(*tokens_, [this](std::int64_t token) { server_->close_token(token); });
-    gate_.emplace(loop_, node_->context.identity, [this](Fd connection, std::string address) {
-      if (server_) server_->take(std::move(connection), std::move(address));
+    gate_.emplace(loop_, node_->context.identity, [this](RemoteClient client) {
+      if (server_) server_->take(std::move(client));
     });
     runs_->add_routes(routes_);
     attempt_routes_->add_routes(routes_);
@@ -255,9 +262,10 @@ class Daemon {
                     [this](const Request& request, ResponderPtr responder) {
                       routes_.dispatch(request, committed(*database_, std::move(responder)));
                     });
-    server_->set_authenticate([this](std::string_view token, const std::string& address) {
-      return tokens_->admit(token, address, wall_ms());
-    });
+    server_->set_remote(
+        {.authenticate = [this](std::string_view token, const std::string& address, auto answer) {
+          tokens_->admit(token, address, std::move(answer));
+        }});
     log_info("listening on " + bootstrap_.context.paths.socket + ", state in " +
              bootstrap_.context.paths.state);
     readiness_.ready();

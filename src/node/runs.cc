@@ -1,6 +1,5 @@
 #include "node/runs.h"
 
-#include <pwd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -351,15 +350,6 @@ void Runs::Impl::resume() {
   watch_disk();
   for (const RunRow& run : tables.runs("state='preparing' ORDER BY id")) prepare(run.id);
   for (const RunRow& run : tables.runs("state='running' ORDER BY id")) consider(run.id);
-}
-
-std::string user_name(std::uint32_t uid) {
-  char buffer[16 << 10];
-  passwd entry{};
-  passwd* found = nullptr;
-  if (::getpwuid_r(uid, &entry, buffer, sizeof buffer, &found) == 0 && found != nullptr)
-    return found->pw_name;
-  return "uid-" + std::to_string(uid);
 }
 
 UserIds ids_of(const Caller& caller) { return {caller.uid, caller.gid, caller.groups}; }

@@ -28,6 +28,7 @@
 #include "node/run_tables.h"
 #include "node/runs.h"
 #include "node/secrets.h"
+#include "node/system_users.h"
 #include "node/usage.h"
 #include "node/user_child.h"
 #include "node/work_folders.h"
@@ -316,7 +317,6 @@ Result<Inspected> inspect(UserHelpers& helpers, store::Store& store, const RunRo
                           const ProjectPtr& project);
 // On a worker: fills in where the attempt goes on, and notes what a person should hear of it.
 Result<void> resume_checkpoint(StartInputs& inputs, PlanInputs& plan);
-std::string user_name(std::uint32_t uid);
 UserIds reader_of(const RunRow& run);
 UserIds ids_of(const Caller& caller);
 // What an attempt printed last, at most `bytes_max`.

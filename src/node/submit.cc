@@ -7,7 +7,6 @@
 // The answer leaves only when snapshot and rows are durable: an acknowledged submission is never
 // lost.
 #include <fcntl.h>
-#include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -183,11 +182,7 @@ Result<void> Runs::Impl::fill_identity(const Caller& caller, RunRow& run) {
   run.gid = run.reader_gid = run.job_gid = caller.gid;
   run.groups = run.job_groups = ids_json(caller.groups);
   run.user = user_name(caller.uid);
-  char buffer[16 << 10];
-  passwd entry{};
-  passwd* found = nullptr;
-  if (::getpwuid_r(caller.uid, &entry, buffer, sizeof buffer, &found) == 0 && found != nullptr)
-    run.home = entry.pw_dir;
+  if (const auto user = known_user(caller.uid)) run.home = user->home;
   run.job_user = run.user;
   if (caller.uid != 0 || identity.rootless) return {};
   struct stat status {};

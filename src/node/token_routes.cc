@@ -35,6 +35,7 @@ std::string free_name(const std::vector<TokenRow>& rows) {
 void TokenRoutes::create(const Request& request, const ResponderPtr& responder) {
   TokenRow wanted;
   wanted.uid = request.caller.uid;
+  wanted.user = user_name(wanted.uid);
   wanted.name = request.body["name"].as_string();
   if (wanted.name.empty()) wanted.name = free_name(tokens_.of_user(wanted.uid));
   if (!is_name(wanted.name))

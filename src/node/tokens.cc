@@ -1,7 +1,5 @@
 #include "node/tokens.h"
 
-#include <grp.h>
-#include <pwd.h>
 #include <sys/random.h>
 
 #include <array>
@@ -13,6 +11,7 @@
 #include "base/log.h"
 #include "base/sha256.h"
 #include "base/text.h"
+#include "node/address.h"
 
 namespace loam::node {
 namespace {
@@ -22,7 +21,7 @@ constexpr std::size_t kSecretBytes = 32;
 constexpr std::size_t kTokenBytesMax = 128;
 constexpr std::int64_t kKnownMs = 60'000;
 constexpr std::int64_t kUsedStepMs = 60'000;  // a use is written down once a minute
-constexpr const char* kColumns = "id, uid, name, scope, created_ms, expires_ms, used_ms";
+constexpr const char* kColumns = "id, uid, name, scope, created_ms, expires_ms, used_ms, user";
 
 Result<std::string> random_hex() {
   std::array<unsigned char, kSecretBytes> bytes{};
@@ -56,6 +55,7 @@ TokenRow row_from(const Row& row) {
   token.created_ms = row.integer(4);
   token.expires_ms = row.integer(5);
   token.used_ms = row.integer(6);
+  token.user = row.text(7);
   return token;
 }
 
@@ -64,15 +64,6 @@ std::optional<std::int64_t> number_in(std::string_view text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return number;
-}
-
-// Of an IPv6 network everybody has 2^64 addresses: the network counts.
-std::string place_of(const std::string& address) {
-  if (address.find('.') != std::string::npos || address.find(':') == std::string::npos) return address;
-  const auto parts = split(address, ':');
-  std::string place;
-  for (std::size_t i = 0; i < parts.size() && i < 4 && !parts[i].empty(); ++i) place += parts[i] + ":";
-  return place;
 }
 
 Json time_or_null(std::int64_t ms) { return ms == 0 ? Json() : Json(ms); }
@@ -120,9 +111,9 @@ Result<Tokens::Made> Tokens::create(TokenRow wanted) {
   const std::string secret = LOAM_TRY(random_hex());
   wanted.created_ms = wall_ms();
   wanted.id = database_.insert(
-      "INSERT INTO tokens(uid, name, scope, hash, created_ms, expires_ms, used_ms) "
-      "VALUES(?,?,?,?,?,?,0)",
-      {std::int64_t{wanted.uid}, wanted.name, std::string(scope_name(wanted.scope)),
+      "INSERT INTO tokens(uid, user, name, scope, hash, created_ms, expires_ms, used_ms) "
+      "VALUES(?,?,?,?,?,?,?,0)",
+      {std::int64_t{wanted.uid}, wanted.user, wanted.name, std::string(scope_name(wanted.scope)),
        sha256_of(secret).hex(), wanted.created_ms, wanted.expires_ms});
   return Made{wanted, std::string(kPrefix) + std::to_string(wanted.id) + "_" + secret};
 }
@@ -150,71 +141,97 @@ Result<std::int64_t> Tokens::revoke(std::uint32_t uid, const std::string& which)
                                                       : "; did you mean '" + near + "'?"));
 }
 
-Result<Caller> Tokens::admit(std::string_view token, const std::string& address,
-                             std::int64_t now_ms) {
-  const auto refused = [&] { return tl::unexpected(failed(address, now_ms)); };
-  if (token.size() > kTokenBytesMax || !token.starts_with(kPrefix)) return refused();
+std::optional<TokenRow> Tokens::row_of(std::string_view token) {
+  if (token.size() > kTokenBytesMax || !token.starts_with(kPrefix)) return std::nullopt;
   token.remove_prefix(kPrefix.size());
   const auto split_at = token.find('_');
   const auto id = number_in(token.substr(0, split_at));
-  if (split_at == std::string_view::npos || !id) return refused();
-  const auto rows = database_.query(
-      std::string("SELECT ") + kColumns + ", hash FROM tokens WHERE id=?", {*id});
+  if (split_at == std::string_view::npos || !id) return std::nullopt;
+  const auto rows = database_.query("SELECT hash FROM tokens WHERE id=?", {*id});
   const std::string hash = sha256_of(token.substr(split_at + 1)).hex();
-  if (rows.empty() || !same(hash, rows[0].text(7))) return refused();
-  const TokenRow row = row_from(rows[0]);
+  if (rows.empty() || !same(hash, rows[0].text(0))) return std::nullopt;
+  return row_numbered(*id);
+}
+
+std::optional<TokenRow> Tokens::row_numbered(std::int64_t id) {
+  const auto rows =
+      database_.query(std::string("SELECT ") + kColumns + " FROM tokens WHERE id=?", {id});
+  return rows.empty() ? std::nullopt : std::optional(row_from(rows[0]));
+}
+
+void Tokens::admit(std::string_view token, const std::string& address, Answer answer) {
+  const Now now = clock_();
+  const auto row = row_of(token);
+  if (!row) return answer(tl::unexpected(failed(address, now.steady_ms)));
   // Whoever has it is told what is the matter: it is no guess.
-  if (row.expires_ms != 0 && row.expires_ms <= now_ms)
-    return fail(ErrorCode::denied, "the token '" + row.name + "' expired at " +
-                                       format_time(row.expires_ms) + "; make another: loam token create");
-  auto caller = caller_of(row, now_ms);
-  if (caller && now_ms - row.used_ms >= kUsedStepMs)
-    database_.write("UPDATE tokens SET used_ms=? WHERE id=?", {now_ms, row.id});
-  return caller;
+  if (row->expires_ms != 0 && row->expires_ms <= now.wall_ms)
+    return answer(fail(ErrorCode::denied,
+                       "the token '" + row->name + "' expired at " + format_time(row->expires_ms) +
+                           "; make another: loam token create"));
+  const auto known = known_.find(row->uid);
+  // Where the names differ, what is known may be of somebody before him.
+  if (known != known_.end() && now.steady_ms - known->second.since_ms < kKnownMs &&
+      (row->user.empty() || row->user == known->second.member.user.name))
+    return answer(caller_of(*row, known->second.member));
+  look_up_(row->uid, [this, row = *row, answer = std::move(answer)](Result<Member> member) {
+    found(row, std::move(member), answer);
+  });
+}
+
+void Tokens::found(const TokenRow& row, Result<Member> member, const Answer& answer) {
+  known_.erase(row.uid);
+  if (!member && member.error().code == ErrorCode::not_found)
+    return answer(fail(ErrorCode::denied, "the token's user is no longer one of this machine"));
+  if (!member) return answer(tl::unexpected(std::move(member.error())));
+  const auto now = row_numbered(row.id);  // it may have been revoked meanwhile
+  if (!now) return answer(fail(ErrorCode::denied, "this token was revoked"));
+  known_[row.uid] = {*member, clock_().steady_ms};
+  answer(caller_of(*now, *member));
 }
 
 // With his groups as they are now: a token has never more rights than its user.
-Result<Caller> Tokens::caller_of(const TokenRow& row, std::int64_t now_ms) {
-  Known& known = known_[row.uid];
-  if (known.until_ms <= now_ms) {
-    char buffer[16 << 10];
-    passwd entry{};
-    passwd* found = nullptr;
-    if (::getpwuid_r(row.uid, &entry, buffer, sizeof buffer, &found) != 0 || found == nullptr) {
-      known_.erase(row.uid);
-      return fail(ErrorCode::denied, "the token's user is no longer one of this machine");
-    }
-    std::vector<gid_t> groups(64);
-    int count = static_cast<int>(groups.size());
-    while (::getgrouplist(entry.pw_name, entry.pw_gid, groups.data(), &count) < 0)
-      groups.resize(static_cast<std::size_t>(count) + 1), count = static_cast<int>(groups.size());
-    groups.resize(static_cast<std::size_t>(count));
-    known.caller.uid = row.uid;
-    known.caller.gid = entry.pw_gid;
-    known.caller.groups = groups;
-    known.until_ms = now_ms + kKnownMs;
+Result<Caller> Tokens::caller_of(TokenRow row, const Member& member) {
+  if (row.user.empty()) {
+    row.user = member.user.name;
+    database_.write("UPDATE tokens SET user=? WHERE id=?", {row.user, row.id});
   }
-  Caller caller = known.caller;
-  caller.token = row.id;
-  caller.scope = row.scope;
-  return caller;
+  if (row.user != member.user.name)
+    return fail(ErrorCode::denied, "the token's user '" + printable(row.user) +
+                                       "' is no longer one of this machine: his number is now that of '" +
+                                       printable(member.user.name) + "'");
+  const std::int64_t now_ms = clock_().wall_ms;
+  if (now_ms - row.used_ms >= kUsedStepMs || now_ms < row.used_ms)
+    database_.write("UPDATE tokens SET used_ms=? WHERE id=?", {now_ms, row.id});
+  return Caller{.uid = row.uid,
+                .gid = member.user.gid,
+                .groups = member.groups,
+                .token = row.id,
+                .token_until_ms = row.expires_ms,
+                .scope = row.scope};
 }
+
+Result<Tokens::Member> look_up_member(std::uint32_t uid) {
+  Tokens::Member member;
+  member.user = LOAM_TRY(look_up_user(uid));
+  member.groups = look_up_groups(member.user);
+  return member;
+}
+
+Tokens::Now token_clock() { return {wall_ms(), boottime_ns() / 1'000'000}; }
 
 // Who comes from a thousand addresses is not to fill the disk with it.
 void Tokens::tell(const std::string& text, std::int64_t now_ms) {
-  if (now_ms - told_.since_ms >= kFailureWindowMs) told_ = {now_ms, 0};
+  if (told_.count == 0 || told_.over(now_ms)) told_ = {now_ms, 0};
   if (++told_.count <= kFailureLinesMax) log_warning(text);
   if (told_.count == kFailureLinesMax) log_warning("more wrong tokens are not told within this minute");
 }
 
 Error Tokens::failed(const std::string& address, std::int64_t now_ms) {
   if (failures_.size() >= kFailedAddressesMax)
-    std::erase_if(failures_, [&](const auto& one) {
-      return now_ms - one.second.since_ms >= kFailureWindowMs;
-    });
+    std::erase_if(failures_, [&](const auto& one) { return one.second.over(now_ms); });
   if (failures_.size() >= kFailedAddressesMax) failures_.clear();
-  Failures& failures = failures_[place_of(address)];
-  if (now_ms - failures.since_ms >= kFailureWindowMs) failures = {now_ms, 0};
+  Failures& failures = failures_[network_of(address)];
+  if (failures.count == 0 || failures.over(now_ms)) failures = {now_ms, 0};
   ++failures.count;
   if (failures.count == 1) tell("a wrong token from " + printable(address), now_ms);
   if (failures.count == kFailuresFree + 1)
