@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/files.h"
+#include "base/or_null.h"
 #include "base/sha256.h"
 #include "base/text.h"
 #include "devices/host.h"
@@ -38,8 +39,6 @@ std::string value_of(std::string_view text, std::string_view key) {
   }
   return "";
 }
-
-Json text_or_null(std::string text) { return text.empty() ? Json() : Json(std::move(text)); }
 
 // The bytes as they lie there: /proc/config.gz compressed, /boot/config-RELEASE plain.
 Json kernel_config(const std::string& release) {

@@ -26,6 +26,11 @@ namespace loam::node {
 
 inline constexpr int kBuildsAtOnceMax = 3;  // the other workers stay free for starts and exits
 
+// Nothing is to be resolved or built for it.
+inline bool plain_host(const spec::Env& env) {
+  return env.base == "host" && env.pip.empty() && env.apt.empty();
+}
+
 struct EnvRequest {
   spec::Env env;
   std::optional<Json> section;  // from loam.lock; none: resolve

@@ -7,6 +7,7 @@
 // What was read is left in the store for the next collection.
 #include <algorithm>
 
+#include "base/or_null.h"
 #include "base/text.h"
 #include "base/time_of_day.h"
 #include "node/runs_impl.h"
@@ -20,14 +21,8 @@ namespace {
 // Ids that no job has; sched/ and the wording below know them.
 constexpr JobId kFirstForecast = JobId{1} << 60;
 
-Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
-
 std::string version_text(const std::string& model, std::int64_t version) {
   return model.empty() ? "" : model + "@" + std::to_string(version);
-}
-
-bool plain_host(const spec::Env& env) {
-  return env.base == "host" && env.pip.empty() && env.apt.empty();
 }
 
 // One forecast's course: steps in an order in which they can run, then services.

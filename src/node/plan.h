@@ -1,6 +1,6 @@
 // From a job to the AttemptPlan that its shim is handed: what the process sees, as whom, with what.
 // Pure: facts in, plan out; the folders that a plan names are made by whoever starts it
-// (work_folders()).
+// (make_work_folders(), work_folders.h).
 //
 //   STATE/outputs/JOB-N/   the work folder of the job's N-th attempt: project/ (the overlay's
 //   upper), run/

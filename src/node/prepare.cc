@@ -84,10 +84,6 @@ Result<spec::Env> command_env(const Preparation& preparation) {
               "--env " + printable(name) + ": expected one of " + join(names, ", "));
 }
 
-bool plain_host(const spec::Env& env) {
-  return env.base == "host" && env.pip.empty() && env.apt.empty();
-}
-
 Json progress_json(const std::string& name, const env::Progress& progress) {
   return Json::object({{"env", name},
                        {"phase", printable(progress.phase)},

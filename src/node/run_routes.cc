@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "base/files.h"
+#include "base/or_null.h"
 #include "base/text.h"
 #include "node/runs_impl.h"
 #include "node/services.h"
@@ -25,9 +26,6 @@ std::string query_of(const Request& request, const std::string& key) {
   const auto found = request.query.find(key);
   return found == request.query.end() ? "" : found->second;
 }
-
-Json time_or_null(std::int64_t ms) { return ms == 0 ? Json() : Json(ms); }
-Json text_or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
 
 bool settled(const std::string& state) {
   return state == "succeeded" || state == "failed" || state == "cancelled" || state == "serving";

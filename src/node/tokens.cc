@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/or_null.h"
 #include "base/sha256.h"
 #include "base/text.h"
 #include "node/address.h"
@@ -65,8 +66,6 @@ std::optional<std::int64_t> number_in(std::string_view text) {
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return number;
 }
-
-Json time_or_null(std::int64_t ms) { return ms == 0 ? Json() : Json(ms); }
 
 }  // namespace
 
