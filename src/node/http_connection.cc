@@ -91,6 +91,13 @@ void Connection::admitted(Result<Caller> caller) {
   at_expiry(expiry_, caller_, [weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->close();
   });
+  const auto owner = owner_.lock();
+  const auto request = request_of_head();
+  if (!owner) return close();
+  if (!request) return refuse(400, request.error());
+  if (owner->remote.allowed)
+    if (auto allowed = owner->remote.allowed(*request); !allowed)
+      return refuse(status_of(allowed.error().code), allowed.error());
   read_body();
 }
 
@@ -127,17 +134,23 @@ void Connection::refuse(int status, const Error& error, std::string_view headers
   end_exchange(false);
 }
 
-void Connection::take_request() {
+Result<Request> Connection::request_of_head() const {
   const auto& message = parser_->get();
   Request request;
   request.method = std::string(message.method_string());
   request.caller = caller_;
   request.upgrade = std::string(message[http::field::upgrade]);
+  LOAM_CHECK(decode_target(std::string_view(message.target().data(), message.target().size()),
+                           request));
+  return request;
+}
+
+void Connection::take_request() {
+  const auto& message = parser_->get();
+  auto head = request_of_head();
+  if (!head) return refuse(400, head.error());
+  Request request = std::move(*head);
   keep_alive_ = message.keep_alive() || !request.upgrade.empty();
-  if (auto decoded = decode_target(
-          std::string_view(message.target().data(), message.target().size()), request);
-      !decoded)
-    return refuse(400, decoded.error());
   const auto type = message[http::field::content_type];
   if (!message.body().empty() && !is_json(std::string_view(type.data(), type.size())))
     return refuse(415, {ErrorCode::invalid, "the request's body: expected application/json, found " +

@@ -115,6 +115,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void head_read(const SystemError& error);
   void authenticate();
   void admitted(Result<Caller> caller);
+  Result<Request> request_of_head() const;
   void read_body();
   void beat();
   void body_read(const SystemError& error);

@@ -103,6 +103,9 @@ class HttpServer {
     std::function<void(std::string_view token, const std::string& address,
                        std::function<void(Result<Caller>)> answer)>
         authenticate;
+    // Whether the caller may ask for this: looked at before a byte of the body is taken, so that of
+    // `request` there is all but that.
+    std::function<Result<void>(const Request& request)> allowed;
     // So that a stream whose client has vanished fails, and whoever stands between does not end it.
     std::chrono::milliseconds beat = kBeat;
   };

@@ -2,120 +2,17 @@
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include <array>
-#include <cerrno>
-#include <cstdlib>
-#include <cstring>
 #include <future>
 #include <thread>
 
-#include "base/clock.h"
-#include "base/files.h"
 #include "node/committed_responder.h"
+#include "node/http_server_fixture.h"
 #include "node/http_wire.h"
 
 namespace loam::node {
 namespace {
-
-// A server on a real socket; its loop on a thread of its own, the test is the client.
-class HttpServerTest : public testing::Test {
- protected:
-  void SetUp() override {
-    char name[] = "/tmp/loam-http-XXXXXX";
-    ASSERT_NE(::mkdtemp(name), nullptr);
-    folder_ = name;
-    address_.sun_family = AF_UNIX;
-    std::strcpy(address_.sun_path, (folder_ + "/s").c_str());
-    Fd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    ASSERT_EQ(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address_), sizeof address_), 0);
-    ASSERT_EQ(::listen(listener.get(), 512), 0);
-    loop_ = std::make_unique<Loop>();
-    server_ = std::make_unique<HttpServer>(
-        *loop_, std::move(listener),
-        [this](const Request& r, ResponderPtr p) { handler_(r, std::move(p)); });
-    thread_ = std::thread([this] { loop_->run(); });
-  }
-  void TearDown() override {
-    loop_->stop();
-    thread_.join();
-    server_.reset();
-    loop_.reset();
-    ASSERT_TRUE(remove_tree(folder_));
-  }
-  Fd connect() {
-    Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    EXPECT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&address_), sizeof address_), 0);
-    return fd;
-  }
-  static void send(const Fd& fd, std::string_view text) {
-    std::size_t sent = 0;
-    while (sent < text.size()) {
-      const ssize_t count = ::send(fd.get(), text.data() + sent, text.size() - sent, MSG_NOSIGNAL);
-      if (count <= 0) return;  // the server has refused and gone
-      sent += static_cast<std::size_t>(count);
-    }
-  }
-  // Until the server closes or `enough` is in what came.
-  static std::string receive(const Fd& fd, std::string_view enough = {}) {
-    std::string text;
-    char buffer[65536];
-    for (;;) {
-      const ssize_t count = ::recv(fd.get(), buffer, sizeof buffer, 0);
-      if (count <= 0) return text;
-      text.append(buffer, static_cast<std::size_t>(count));
-      if (!enough.empty() && text.find(enough) != std::string::npos) return text;
-    }
-  }
-  std::string ask(std::string_view text, std::string_view enough = {}) {
-    const Fd fd = connect();
-    send(fd, text);
-    return receive(fd, enough);
-  }
-  // A client of another machine, by the other ends of what its gate hands on.
-  struct Remote {
-    Fd connection, life;
-  };
-  static std::pair<Fd, Fd> pair() {
-    std::array<int, 2> ends{};
-    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
-    return {Fd(ends[0]), Fd(ends[1])};
-  }
-  Remote connect_remote(HttpServer::RemoteRules rules = {}) {
-    auto [connection, its_connection] = pair();
-    auto [life, its_life] = pair();
-    if (!rules.authenticate)
-      rules.authenticate = [this](std::string_view, const std::string&, const auto& answer) { answer(caller_); };
-    on_loop([&] {
-      server_->set_remote(std::move(rules));
-      server_->take({std::move(its_connection), std::move(its_life), "10.0.0.1"});
-    });
-    return {std::move(connection), std::move(life)};
-  }
-  // On the loop's thread, awaited.
-  void on_loop(const std::function<void()>& task) {
-    std::promise<void> done;
-    loop_->post([&] { task(), done.set_value(); });
-    done.get_future().wait();
-  }
-
-  std::string folder_;
-  sockaddr_un address_{};
-  std::unique_ptr<Loop> loop_;
-  std::unique_ptr<HttpServer> server_;
-  std::thread thread_;
-  Caller caller_{.uid = 4001, .gid = 4001, .token = 7, .scope = Scope::submit};  // by any token
-  HttpServer::Handler handler_ = [](const Request& r, ResponderPtr p) {
-    p->reply(200, Json::object({{"method", r.method},
-                                {"path", r.path},
-                                {"body", r.body},
-                                {"x", r.query.contains("x") ? r.query.at("x") : ""},
-                                {"uid", static_cast<std::int64_t>(r.caller.uid)},
-                                {"pid", r.caller.pid}}));
-  };
-};
 
 TEST_F(HttpServerTest, AnswersWithTheKernelsWordOnTheCaller) {
   const std::string reply =
@@ -261,76 +158,6 @@ TEST_F(HttpServerTest, BytesBeforeThe101AreRefusedNotLost) {
   EXPECT_NE(ask("POST /x HTTP/1.1\r\nconnection: upgrade\r\nupgrade: loam-attach\r\n\r\nearly")
                 .find("400"),
             std::string::npos);
-}
-
-constexpr std::string_view kRemoteGet = "GET / HTTP/1.1\r\nhost: n\r\nauthorization: Bearer x\r\n\r\n";
-constexpr std::string_view kRemoteAttach =
-    "POST /x HTTP/1.1\r\nhost: n\r\nauthorization: Bearer x\r\nconnection: upgrade\r\nupgrade: "
-    "loam-attach\r\ncontent-length: 0\r\n\r\n";
-
-TEST_F(HttpServerTest, AStreamEndsWhenItsTokenExpires) {
-  handler_ = [](const Request&, ResponderPtr p) {
-    p->start_stream("application/octet-stream");
-    p->on_closed([p] {});  // goes on for ever
-  };
-  caller_.token_until_ms = wall_ms() + 300;
-  const Remote remote = connect_remote();
-  send(remote.connection, kRemoteGet);
-  EXPECT_TRUE(receive(remote.connection).starts_with("HTTP/1.1 200"));  // until its end
-}
-
-// After the 101 the connection is a shim's, and the node holds nothing of it but its life.
-class HandedOverTest : public HttpServerTest {
- protected:
-  Remote hand_over() {
-    handler_ = [this](const Request&, ResponderPtr p) {
-      p->upgrade("loam-attach", [this](Fd fd) { taken_.set_value(std::move(fd)); });
-    };
-    Remote remote = connect_remote();
-    send(remote.connection, kRemoteAttach);
-    EXPECT_TRUE(receive(remote.connection, "\r\n\r\n").starts_with("HTTP/1.1 101"));
-    shims_ = taken_.get_future().get();
-    return remote;
-  }
-  std::promise<Fd> taken_;
-  Fd shims_;
-};
-
-TEST_F(HandedOverTest, EndsWhenItsTokenIsRevoked) {
-  const Remote remote = hand_over();
-  on_loop([&] { server_->close_token(8); });
-  char word = 1;
-  EXPECT_EQ(::recv(remote.life.get(), &word, 1, MSG_DONTWAIT), -1);
-  EXPECT_EQ(errno, EAGAIN) << "another token's";
-  on_loop([&] { server_->close_token(7); });
-  EXPECT_EQ(::recv(remote.life.get(), &word, 1, 0), 1);
-  EXPECT_EQ(::recv(remote.life.get(), &word, 1, 0), 0);
-}
-
-TEST_F(HandedOverTest, EndsWhenItsTokenExpires) {
-  caller_.token_until_ms = wall_ms() + 300;
-  const Remote remote = hand_over();
-  char word = 1;
-  EXPECT_EQ(::recv(remote.life.get(), &word, 1, 0), 1);
-}
-
-TEST_F(HandedOverTest, IsForgottenWithItsConnection) {
-  Remote remote = hand_over();
-  ::shutdown(remote.life.get(), SHUT_WR);  // as a gate that closes it
-  char word = 1;
-  EXPECT_EQ(::recv(remote.life.get(), &word, 1, 0), 0) << "not told to end what has ended";
-  on_loop([&] { server_->close_token(7); });
-}
-
-TEST_F(HttpServerTest, ARemoteEventStreamBeats) {
-  handler_ = [](const Request&, ResponderPtr p) {
-    p->start_stream("text/event-stream");
-    p->on_closed([p] {});
-  };
-  Remote remote = connect_remote({.authenticate = {}, .beat = std::chrono::milliseconds(20)});
-  send(remote.connection, kRemoteGet);
-  const std::string comment = "3\r\n:\n\n\r\n";
-  EXPECT_NE(receive(remote.connection, comment + comment).find("text/event-stream"), std::string::npos);
 }
 
 TEST_F(HttpServerTest, OneUserCannotTakeEveryConnection) {

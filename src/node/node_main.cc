@@ -265,7 +265,8 @@ class Daemon {
     server_->set_remote(
         {.authenticate = [this](std::string_view token, const std::string& address, auto answer) {
           tokens_->admit(token, address, std::move(answer));
-        }});
+        },
+         .allowed = [this](const Request& request) { return routes_.allowed(request); }});
     log_info("listening on " + bootstrap_.context.paths.socket + ", state in " +
              bootstrap_.context.paths.state);
     readiness_.ready();

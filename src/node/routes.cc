@@ -107,32 +107,41 @@ void Routes::add(std::string_view method, std::string_view pattern, Handler hand
   routes_.push_back(std::move(route));
 }
 
-void Routes::dispatch(const Request& request, ResponderPtr responder) const {
+Routes::Found Routes::find(const Request& request) const {
   const std::vector<std::string> path = parts_of(request.path);
-  const Route* best = nullptr;
-  Params best_params;
-  std::vector<std::string> methods;
+  Found found;
   for (const Route& route : routes_) {
     auto params = match(route.parts, path);
     if (!params) continue;
-    methods.push_back(route.method);
+    found.methods.push_back(route.method);
     if (route.method != request.method ||
-        (best != nullptr && !more_exact(route.parts, best->parts)))
+        (found.route != nullptr && !more_exact(route.parts, found.route->parts)))
       continue;
-    best = &route;
-    best_params = std::move(*params);
+    found.route = &route;
+    found.params = std::move(*params);
   }
-  if (best != nullptr) {
-    const Json& described = api::operation(best->name);
+  return found;
+}
+
+Result<void> Routes::allowed(const Request& request) const {
+  const Found found = find(request);
+  if (found.route == nullptr) return {};
+  return check_scope(api::operation(found.route->name), request);
+}
+
+void Routes::dispatch(const Request& request, ResponderPtr responder) const {
+  const Found found = find(request);
+  if (found.route != nullptr) {
+    const Json& described = api::operation(found.route->name);
     if (auto allowed = check_scope(described, request); !allowed)
       return responder->reply_error(allowed.error());
     if (auto checked = check_request(described, request); !checked)
       return responder->reply_error(checked.error());
-    best->handler(request, best_params, std::move(responder));
-  } else if (!methods.empty()) {
-    const std::string text = printable(request.path) + " knows " + join(methods, ", ") + ", not " +
-                             printable(request.method);
-    responder->header("allow", join(methods, ", "));
+    found.route->handler(request, found.params, std::move(responder));
+  } else if (!found.methods.empty()) {
+    const std::string text = printable(request.path) + " knows " + join(found.methods, ", ") +
+                             ", not " + printable(request.method);
+    responder->header("allow", join(found.methods, ", "));
     responder->reply(
         405, Json::object({{"error", Json::object({{"code", "invalid"}, {"text", text}})}}));
   } else {

@@ -27,6 +27,9 @@ class Routes {
   // Calls the handler, or replies not_found (404), or 405 with the methods that the path knows, also
   // as `Allow` (RFC 9110, 15.5.6).
   void dispatch(const Request& request, ResponderPtr responder) const;
+  // Whether its caller may ask for this, whatever the body: denied. What no route knows is for
+  // dispatch() to say.
+  Result<void> allowed(const Request& request) const;
   std::vector<std::string> names() const;  // "GET /v1/runs/:id", as they were added
 
  private:
@@ -36,6 +39,12 @@ class Routes {
     std::vector<std::string> parts;
     Handler handler;
   };
+  struct Found {
+    const Route* route = nullptr;
+    Params params;
+    std::vector<std::string> methods;  // that the path knows
+  };
+  Found find(const Request& request) const;
   std::vector<Route> routes_;
 };
 

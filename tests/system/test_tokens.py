@@ -130,6 +130,14 @@ def test_a_scope_narrows(far):
     assert ask(far, token(far, USER, "--scope", "admin"), "POST", "/v1/node/stop")[0] == 403
 
 
+def test_a_scope_is_looked_at_before_the_body(far):
+    """Of the 16 MiB that it may have nothing is sent, and nothing is waited for."""
+    text = (f"PUT /v1/secrets/A HTTP/1.1\r\nHost: loam\r\nAuthorization: Bearer {token(far, None, '--scope', 'read')}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {16 << 20}\r\n\r\n")
+    answer = raw(far, text.encode())
+    assert answer.startswith(b"HTTP/1.1 403 ") and b"this needs submit" in answer, answer
+
+
 def test_tokens_make_no_tokens(far):
     admin = token(far, None, "--scope", "admin")
     for method, target in (("POST", "/v1/tokens"), ("GET", "/v1/tokens"), ("DELETE", "/v1/tokens/1")):
@@ -156,6 +164,20 @@ def test_revoked_expired_and_foreign_tokens(far):
     one, two = token(far, USER), token(far, OTHER)
     mixed = "_".join([*one.split("_")[:2], two.split("_")[2]])
     assert ask(far, mixed, "GET", "/v1/node", source="127.0.0.2")[0] == 401
+
+
+def test_a_token_ends_with_its_user(far):
+    """His number is another's: what he made acts as nobody, whoever has the number now."""
+    subprocess.run(["useradd", "--no-create-home", "loamtest_gone"], check=True)
+    try:
+        old = token(far, "loamtest_gone")
+        subprocess.run(["usermod", "--login", "loamtest_next", "loamtest_gone"], check=True)
+        status, answer = ask(far, old, "GET", "/v1/node", source="127.0.0.2")
+        assert status == 401 and "'loamtest_gone' is no longer one of this machine" in answer["error"]["text"], answer
+        subprocess.run(["usermod", "--login", "loamtest_gone", "loamtest_next"], check=True)
+        assert ask(far, old, "GET", "/v1/node")[0] == 200
+    finally:
+        subprocess.run("userdel loamtest_gone || userdel loamtest_next", shell=True, check=True, capture_output=True)
 
 
 def test_only_the_hash_is_kept(far):
@@ -312,24 +334,90 @@ def test_tokens_and_gate_outlive_a_killed_node(far):
     assert ask(far, good, "GET", "/v1/node")[0] == 200
 
 
+def command_run(node, token_text, *argv):
+    folder = node.project({"empty": ""})
+    subprocess.run(["chown", "-R", f"{USER}:{USER}", str(folder)], check=True)
+    status, answer = ask(node, token_text, "POST", "/v1/runs", {
+        "verb": "run", "project": str(folder), "text": None,
+        "command": {"argv": list(argv), "standard_input": True, "attach": True}})
+    assert status == 201, answer
+    return answer["run"]
+
+
+def read_head(connection):
+    head = b""
+    while b"\r\n\r\n" not in head:
+        piece = connection.recv(1)
+        assert piece, head
+        head += piece
+    return head
+
+
+def attach(node, token_text, run, **options):
+    connection = connect(node, **options)
+    connection.sendall(f"POST /v1/attach/{run} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n"
+                       f"Upgrade: loam-attach\r\nContent-Length: 0\r\nAuthorization: Bearer {token_text}\r\n\r\n".encode())
+    head = read_head(connection)
+    assert head.startswith(b"HTTP/1.1 101"), head
+    return connection
+
+
 def test_a_terminal_over_the_network(far):
     """The stream behind a 101 is the job's, as over the Unix socket."""
     good = token(far, USER)
-    folder = far.project({"empty": ""})
-    subprocess.run(["chown", "-R", f"{USER}:{USER}", str(folder)], check=True)
-    status, answer = ask(far, good, "POST", "/v1/runs", {
-        "verb": "run", "project": str(folder), "text": None,
-        "command": {"argv": ["sh", "-c", "read word; echo got $word"], "standard_input": True, "attach": True}})
-    assert status == 201, answer
-    with connect(far) as connection:
-        connection.sendall(f"POST /v1/attach/{answer['run']} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n"
-                           f"Upgrade: loam-attach\r\nContent-Length: 0\r\nAuthorization: Bearer {good}\r\n\r\n".encode())
-        head = b""
-        while b"\r\n\r\n" not in head:
-            head += connection.recv(1)
-        assert head.startswith(b"HTTP/1.1 101"), head
+    run = command_run(far, good, "sh", "-c", "read word; echo got $word")
+    with attach(far, good, run) as connection:
         connection.sendall(struct.pack("<BI", 1, 6) + b"hello\n")  # api/attach.h: input
         assert b"got hello" in read_all(connection)
+
+
+def test_what_is_open_ends_with_its_token(far):
+    """Revoked or expired: events, a log that is followed and a terminal end; the job goes on."""
+    good = token(far, USER)
+    run = command_run(far, good, "sleep", "600")
+    for ends in ("revoked", "expired"):
+        late = token(far, USER, "--name", ends, *(["--expires", "5s"] if ends == "expired" else []))
+        opened = [attach(far, late, run)]
+        for target in (f"/v1/runs/{run}/events", f"/v1/logs/{run}?follow=1"):
+            opened.append(connect(far))
+            opened[-1].sendall(f"GET {target} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {late}\r\n\r\n".encode())
+            assert read_head(opened[-1]).startswith(b"HTTP/1.1 200")
+        if ends == "revoked":
+            loam(far, USER, "token", "revoke", ends)
+        for connection in opened:
+            read_all(connection)
+            connection.close()
+        assert ask(far, good, "GET", f"/v1/runs/{run}")[1]["jobs"][0]["state"] == "running"
+    assert ask(far, good, "POST", "/v1/cancel", {"target": str(run)})[0] == 200
+
+
+def sockets_of(pid):
+    return sum(os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:") for name in os.listdir(f"/proc/{pid}/fd"))
+
+
+def vanish(connection):
+    """Without a word to the other side: its kernel is not told (tcp(7), TCP_REPAIR)."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as plain:
+        plain.setsockopt(socket.IPPROTO_TCP, 19, 1)  # TCP_REPAIR
+        connection.close()
+
+
+def test_who_vanishes_without_a_word_frees_its_place(far):
+    good = token(far, USER)
+    run = command_run(far, good, "sleep", "600")
+    wait_for(lambda: ask(far, good, "GET", f"/v1/runs/{run}")[1]["jobs"][0]["state"] == "running", what="the job")
+    (gate,) = gates(far)
+    before = wait_for(lambda: (sockets_of(gate) <= 3 and sockets_of(gate)), what="an idle gate")
+    opened = [attach(far, good, run)]
+    for target in (f"/v1/runs/{run}/events", f"/v1/logs/{run}?follow=1"):
+        opened.append(connect(far))
+        opened[-1].sendall(f"GET {target} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {good}\r\n\r\n".encode())
+        assert read_head(opened[-1]).startswith(b"HTTP/1.1 200")
+    assert sockets_of(gate) == before + 9
+    for connection in opened:
+        vanish(connection)
+    wait_for(lambda: sockets_of(gate) == before, seconds=180, what="the places of those who vanished")
+    assert ask(far, good, "POST", "/v1/cancel", {"target": str(run)})[0] == 200
 
 
 def test_root_submits_by_tokens_that_may_all(far):
