@@ -108,7 +108,7 @@ class Forecast {
     inputs.env = env_digest(step.env, step.name);
     for (const spec::DataSource& source : project_.data)
       inputs.data[source.name] = run_.data[source.name]["digest"].as_string();
-    inputs.snapshot = runs_.code_digest(run_, step.code);
+    inputs.snapshot = runs_.code.digest({run_.snapshot, run_.file}, step.code);
     job.key = step_key(project_, step, inputs);
     Runs::Impl::Verdict verdict = runs_.judge_step(run_, step, job.key);
     if (inputs.env.empty())
@@ -191,7 +191,7 @@ class Forecast {
     const auto version = runs_.models.find(run_.uid, {service.model, wanted});
     const bool same = version && maker.empty() && !run_.options["force"].as_bool() &&
                       runs_.services->serves_alike(run_, project_, job, *version,
-                                                   runs_.code_digest(run_, {}));
+                                                   runs_.code.digest({run_.snapshot, run_.file}, {}));
     return Json::object(
         {{"service", service.name},
          {"model", service.model},
@@ -233,6 +233,7 @@ void Runs::Impl::forecast(const std::shared_ptr<Submission>& submission) {
   node.loop.offload_for(
       submission->run.reader_uid,
       [this, submission, project, seen] {
+        code.look_at({submission->run.snapshot, submission->run.file}, *project);
         *seen = inspect(node.helpers, node.store, submission->run, project);
       },
       [this, submission, seen] {

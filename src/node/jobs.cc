@@ -24,13 +24,6 @@ const JobRow* job_named(const std::vector<JobRow>& jobs, const std::string& step
 
 bool is_done(const JobRow& job) { return job.state == "succeeded" || job.state == "unchanged"; }
 
-std::vector<store::ListingEntry> listing_of(const store::Store& store, const std::string& tree) {
-  const auto digest = Digest::parse(tree);
-  if (!digest || !store.has_tree(*digest)) return {};
-  auto listing = store.listing(*digest);
-  return listing ? std::move(*listing) : std::vector<store::ListingEntry>{};
-}
-
 // cp keeps whiteouts and their attributes; the source is an ended attempt's, so nobody changes it
 // meanwhile.
 Result<void> copy_kept_files(const std::string& from, const std::string& to) {
@@ -92,7 +85,7 @@ void Runs::Impl::consider_step(RunRow& run, JobRow job, const std::vector<JobRow
   inputs.env = job.env;
   for (const spec::DataSource& source : project->data)
     inputs.data[source.name] = run.data[source.name]["digest"].as_string();
-  inputs.snapshot = code_digest(run, step->code);
+  inputs.snapshot = code.digest({run.snapshot, run.file}, step->code);
   job.key = step_key(*project, *step, inputs);
   if (waits_for_same_step(run, job)) return;
   job.why.clear();
@@ -118,11 +111,6 @@ void Runs::Impl::consider_step(RunRow& run, JobRow job, const std::vector<JobRow
   enqueue(job);
 }
 
-std::string Runs::Impl::code_digest(const RunRow& run, const std::vector<std::string>& patterns) {
-  const auto code = code_entries(listing_of(node.store, run.snapshot), patterns, run.file);
-  return store::Store::listing_digest(code).hex();
-}
-
 Runs::Impl::Verdict Runs::Impl::judge_step(const RunRow& run, const spec::Step& step,
                                            const Json& key) {
   Verdict verdict{.last = tables.last_success(run, step.name), .changed = {}};
@@ -135,13 +123,10 @@ Runs::Impl::Verdict Runs::Impl::judge_step(const RunRow& run, const spec::Step& 
   verdict.stands = verdict.changed.empty() && !run.options["force"].as_bool();
   const auto& changed = verdict.changed;
   if (std::find(changed.begin(), changed.end(), "snapshot") == changed.end()) return verdict;
-  const auto code = [&](const std::string& tree) {
-    return code_entries(listing_of(node.store, tree), step.code, run.file);
-  };
-  const auto before = tables.run(last->run);
-  verdict.changed = with_paths(
-      std::move(verdict.changed),
-      changed_paths(code(before ? before->snapshot : run.snapshot), code(run.snapshot)));
+  if (const auto before = tables.run(last->run))
+    verdict.changed = with_paths(
+        std::move(verdict.changed),
+        code.changed(before->snapshot, {run.snapshot, run.file}, step.code));
   return verdict;
 }
 

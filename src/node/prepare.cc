@@ -130,6 +130,7 @@ void Runs::Impl::prepare(RunId id) {
           return;
         }
         preparation->data = std::move(*taken);
+        code.look_at({preparation->run.snapshot, preparation->run.file}, *preparation->project);
         preparation->gathered = read_lock(node.helpers, reader, *preparation);
       },
       [this, preparation] {

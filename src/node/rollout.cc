@@ -124,12 +124,7 @@ void Services::take_place(Endpoint& endpoint, RunRow& run,
 std::vector<JobRow> Services::adopt_same(Endpoint& endpoint, const RunRow& run,
                                          const std::map<std::string, ModelVersion>& versions) {
   const ProjectPtr project = runs_.project_of(run);
-  const auto snapshot = Digest::parse(run.snapshot);
-  const auto listing =
-      snapshot ? runs_.node.store.listing(*snapshot) : std::vector<store::ListingEntry>{};
-  const std::string code =
-      listing ? store::Store::listing_digest(code_entries(*listing, {}, run.file)).hex()
-              : run.snapshot;
+  const std::string code = runs_.code.digest({run.snapshot, run.file}, {});
   std::vector<JobRow> fresh;
   for (JobRow job : runs_.tables.jobs_of(run.id)) {
     const spec::Service* service =

@@ -113,6 +113,11 @@ Runs::Impl::Impl(Node& the_node)
       events(the_node.db),
       models(the_node.db),
       envs(the_node),
+      code([&store = the_node.store](const std::string& tree) {
+        const auto digest = Digest::parse(tree);
+        auto listing = digest ? store.listing(*digest) : tl::unexpected(digest.error());
+        return listing ? std::move(*listing) : std::vector<store::ListingEntry>{};
+      }),
       usage(the_node.db),
       secrets(the_node.context.paths.secrets) {
   facts.node = &node.context;

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "node/checkpoints.h"
+#include "node/code_views.h"
 #include "node/envs.h"
 #include "node/models.h"
 #include "node/node.h"
@@ -69,6 +70,7 @@ struct Runs::Impl {
   RunEvents events;
   Models models;
   Envs envs;
+  CodeViews code;
   Usage usage;
   Secrets secrets;
   PlanFacts facts;
@@ -117,11 +119,14 @@ struct Runs::Impl {
 
   // submit.cc
   void submit(const Request& request, ResponderPtr responder, Intent intent = Intent::run);
-  void submit_shell(const Request& request, ResponderPtr responder);
   void snapshot_taken(const std::shared_ptr<Submission>& submission);
   void tell_what_was_lost(const RunRow& run);
   Result<void> record_submission(Submission& submission);
   Result<void> fill_identity(const Caller& caller, RunRow& run);
+
+  // shells.cc
+  void submit_shell(const Request& request, ResponderPtr responder);
+  void begin_shell(RunRow& run, const Target& target, int attempt);
 
   // prepare.cc
   void prepare(RunId run);
@@ -146,7 +151,6 @@ struct Runs::Impl {
     bool stands = false;  // its result counts: it need not run
   };
   Verdict judge_step(const RunRow& run, const spec::Step& step, const Json& key);
-  std::string code_digest(const RunRow& run, const std::vector<std::string>& patterns);
 
   // forecast.cc
   void forecast(const std::shared_ptr<Submission>& submission);

@@ -77,6 +77,12 @@ std::vector<std::string> changes(const Json& before, const Json& now) {
   return found;
 }
 
+bool is_code(const std::string& path, const std::vector<std::string>& patterns) {
+  return patterns.empty() || std::any_of(patterns.begin(), patterns.end(), [&](const auto& pattern) {
+           return spec::matches_pattern(pattern, path) || starts_with_path(path, pattern);
+         });
+}
+
 std::vector<store::ListingEntry> code_entries(const std::vector<store::ListingEntry>& listing,
                                               const std::vector<std::string>& patterns,
                                               const std::string& file_name) {
@@ -84,12 +90,7 @@ std::vector<store::ListingEntry> code_entries(const std::vector<store::ListingEn
   for (const store::ListingEntry& entry : listing) {
     if (entry.type == store::ListingEntry::Type::folder) continue;
     if (entry.path == file_name || entry.path == "loam.lock" || entry.path == "loam.yaml") continue;
-    const bool wanted =
-        patterns.empty() || std::any_of(patterns.begin(), patterns.end(), [&](const auto& pattern) {
-          return spec::matches_pattern(pattern, entry.path) ||
-                 starts_with_path(entry.path, pattern);
-        });
-    if (wanted) entries.push_back(entry);
+    if (is_code(entry.path, patterns)) entries.push_back(entry);
   }
   return entries;
 }

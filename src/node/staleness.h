@@ -31,6 +31,7 @@ std::vector<std::string> changes(const Json& before, const Json& now);
 std::vector<store::ListingEntry> code_entries(const std::vector<store::ListingEntry>& listing,
                                               const std::vector<std::string>& patterns,
                                               const std::string& file_name);
+bool is_code(const std::string& path, const std::vector<std::string>& patterns);  // all where empty
 // Paths created, changed or removed between two views, sorted.
 std::vector<std::string> changed_paths(const std::vector<store::ListingEntry>& before,
                                        const std::vector<store::ListingEntry>& now);
