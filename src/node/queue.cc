@@ -21,6 +21,11 @@ std::string Queue::refusal(const sched::Claim& claim) const {
   return sched::refusal(state_, claim);
 }
 
+std::optional<sched::QueueRefusal> Queue::queue_refusal(const sched::Claim& claim,
+                                                        std::int64_t more) const {
+  return sched::queue_refusal(state_, claim, more);
+}
+
 // The state is consistent before the first callback runs: one may submit or release again.
 template <class Event>
 void Queue::happen(const Event& event) {
@@ -57,12 +62,6 @@ void Queue::release(JobId job) {
   happen([&](auto now, auto& actions) { sched::on_released(state_, id_of(job), now, actions); });
 }
 
-void Queue::task_ended(JobId job, sched::TaskId task) {
-  happen([&](auto now, auto& actions) {
-    sched::on_task_ended(state_, id_of(job), task, now, actions);
-  });
-}
-
 void Queue::requeue(JobId job, sched::TaskId task) {
   happen([&](auto now, auto& actions) {
     sched::on_task_requeued(state_, id_of(job), task, now, actions);
@@ -73,12 +72,6 @@ void Queue::set_held(JobId job, bool held) {
   happen([&](auto now, auto& actions) {
     held ? sched::on_held(state_, id_of(job), now, actions)
          : sched::on_unheld(state_, id_of(job), now, actions);
-  });
-}
-
-void Queue::set_priority(JobId job, std::int32_t priority) {
-  happen([&](auto now, auto& actions) {
-    sched::on_priority_changed(state_, id_of(job), priority, now, actions);
   });
 }
 

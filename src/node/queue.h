@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "node/supervisor.h"
@@ -29,17 +30,18 @@ class Queue {
   Queue(sched::Machine machine, sched::Policy policy, Events events,
         std::function<std::int64_t()> now_ms);
 
-  // "" where it can run on the empty machine and may be queued.
+  // "" where it can run on the empty machine.
   std::string refusal(const sched::Claim& claim) const;
+  // Why `more` claims of its user and account may not be queued beside those that wait; none: they may.
+  std::optional<sched::QueueRefusal> queue_refusal(const sched::Claim& claim,
+                                                   std::int64_t more) const;
   // A claim with this id exists already, or is refused: a bug (assert).
   void submit(const sched::Claim& claim);
   // Running since before this node.
   void adopt(const sched::Claim& claim, const sched::Running& running);
   void release(JobId job);  // ended or cancelled, with all its tasks; idempotent
-  void task_ended(JobId job, sched::TaskId task);
   void requeue(JobId job, sched::TaskId task = 0);  // preempted or lost: waits in its old place
   void set_held(JobId job, bool held);
-  void set_priority(JobId job, std::int32_t priority);
   void set_device(const std::string& device, sched::DeviceState state, const std::string& reason);
   void set_machine(sched::Machine machine);  // what this machine gives changed
   void set_policy(sched::Policy policy);

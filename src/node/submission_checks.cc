@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "node/accounts.h"
+#include "node/http_wire.h"
 #include "node/job_request.h"
 #include "node/runs_impl.h"
 
@@ -13,6 +14,7 @@ namespace {
 
 constexpr std::size_t kPathBytesMax = 4096;
 constexpr std::size_t kArgumentsMax = 10'000;
+constexpr const char* kRetryAfterSeconds = "60";
 
 Json problems_json(const std::vector<spec::Problem>& problems) {
   Json list{Json::Array{}};
@@ -87,6 +89,50 @@ std::string refusal_of(const Node& node, const Submitter& submitter, sched::Requ
                              .account = submitter.account,
                              .ranks = ranks_of(asked),
                              .rank = std::move(request)});
+}
+
+Result<void> read_command(const Node& node, const Json& command, const Submitter& submitter,
+                          RunRow& run) {
+  LOAM_CHECK(check_command(command));
+  (void)LOAM_TRY(checked_request(command));
+  run.options.set("command", command);
+  // As it will be queued, with what it leaves out.
+  for (const JobRow& job : jobs_for(run, std::nullopt)) {
+    const std::string refusal =
+        refusal_of(node, submitter,
+                   {.cpu_milli = static_cast<std::uint64_t>(job.cpu_milli),
+                    .memory_bytes = static_cast<std::uint64_t>(job.memory_bytes)},
+                   job.request);
+    if (!refusal.empty()) return fail(ErrorCode::invalid, refusal);
+  }
+  return {};
+}
+
+std::int64_t claims_of(const std::vector<JobRow>& jobs, const std::optional<spec::Project>& project) {
+  std::int64_t claims = 0;
+  for (const JobRow& job : jobs) {
+    std::size_t tasks = 1;
+    if (project && job.kind == "step")
+      for (const spec::Step& step : project->steps)
+        if (step.name == job.name && !step.sweep.empty())
+          tasks = spec::task_params(step.sweep).size();
+    claims += static_cast<std::int64_t>(tasks);
+  }
+  return claims;
+}
+
+bool queue_has_room(const Node& node, const RunRow& run,
+                    const std::optional<spec::Project>& project, const ResponderPtr& responder) {
+  const auto full = node.queue.queue_refusal({.user = run.user, .account = run.account},
+                                             claims_of(jobs_for(run, project), project));
+  if (!full) return true;
+  if (full->never) {
+    responder->reply_error({ErrorCode::invalid, full->text});
+  } else {
+    responder->header("retry-after", kRetryAfterSeconds);
+    responder->reply(429, error_body({ErrorCode::busy, full->text + "; try again when some have started"}));
+  }
+  return false;
 }
 
 void refuse(const ResponderPtr& responder, const std::string& file,

@@ -7,6 +7,7 @@
 
 #include "node/http_server.h"
 #include "node/node.h"
+#include "node/run_tables.h"
 #include "spec/project.h"
 
 namespace loam::node {
@@ -34,6 +35,15 @@ std::vector<spec::Problem> find_misfits(const Node& node, const Submitter& submi
 // "" where it can run on the empty machine; `asked`: what job_request.h carries.
 std::string refusal_of(const Node& node, const Submitter& submitter, sched::Request request,
                        const Json& asked);
+// What a run without a file does: checked as it will be queued, then among the run's options.
+Result<void> read_command(const Node& node, const Json& command, const Submitter& submitter,
+                          RunRow& run);
+// How many claims these jobs are to the queue: of a sweep its tasks.
+std::int64_t claims_of(const std::vector<JobRow>& jobs, const std::optional<spec::Project>& project);
+// False: they may not all be queued beside what waits, and that has been answered (429 where they
+// might be later, else 400).
+bool queue_has_room(const Node& node, const RunRow& run,
+                    const std::optional<spec::Project>& project, const ResponderPtr& responder);
 // 422, with the problems one by one and as text.
 void refuse(const ResponderPtr& responder, const std::string& file,
             const std::vector<spec::Problem>& problems);

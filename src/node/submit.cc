@@ -155,20 +155,6 @@ Result<void> read_what(const Json& body, const Caller& caller, Submission& submi
   return {};
 }
 
-Result<void> read_command(const Node& node, const Json& command, const Submitter& submitter,
-                          RunRow& run) {
-  LOAM_CHECK(check_command(command));
-  const Json asked = LOAM_TRY(checked_request(command));
-  const std::string refusal = refusal_of(
-      node, submitter,
-      {.cpu_milli = static_cast<std::uint64_t>(command["cpu_milli"].as_int(1000)),
-       .memory_bytes = static_cast<std::uint64_t>(command["memory_bytes"].as_int())},
-      asked);
-  if (!refusal.empty()) return fail(ErrorCode::invalid, refusal);
-  run.options.set("command", command);
-  return {};
-}
-
 }  // namespace
 
 // Whose ids read the folder and whose ids the jobs have (sandbox.md, "Identity").
@@ -239,6 +225,7 @@ void Runs::Impl::submit(const Request& request, ResponderPtr responder, Intent i
   }
   if (auto filled = fill_identity(request.caller, run); !filled)
     return responder->reply_error(filled.error());
+  if (!queue_has_room(node, run, submission->project, responder)) return;
   const auto wanted =
       submission->project ? submission->project->secrets : std::vector<std::string>{};
   auto values = secrets.resolve(run.uid, wanted, body["secrets"]);
@@ -285,6 +272,8 @@ void Runs::Impl::snapshot_taken(const std::shared_ptr<Submission>& submission) {
     submission->project = std::move(read.project);
   }
   if (submission->intent == Intent::forecast) return forecast(submission);
+  // Again: others may have been queued meanwhile.
+  if (!queue_has_room(node, run, submission->project, submission->responder)) return;
   LOAM_CRASH_POINT("node.submission_stored");
   if (auto recorded = record_submission(*submission); !recorded)
     return submission->responder->reply_error(recorded.error());
@@ -335,56 +324,6 @@ void Runs::Impl::tell_what_was_lost(const RunRow& run) {
   for (const Json& event : events.all(before.front().id))
     if (event["kind"].as_string() == "note" && event["data"]["lost"].as_bool())
       note(run.id, event["data"]["text"].as_string());
-}
-
-// A terminal in an ended attempt's environment and files: a run of its own over the same snapshot.
-void Runs::Impl::submit_shell(const Request& request, ResponderPtr responder) {
-  if (closing) return responder->reply_error({ErrorCode::unavailable, "the node is stopping"});
-  Target target;
-  auto attempt = find_attempt(request.caller, request.body["target"].as_string(), &target);
-  if (!attempt) return responder->reply_error(attempt.error());
-  if (target.job->kind == "gateway")
-    return responder->reply_error({ErrorCode::invalid, "the gateway has no files of its own"});
-  if (attempt->state != "ended")  // its own sandbox is there to join
-    return responder->reply(
-        200, Json::object({{"live", target_text(*target.job) + "/" + std::to_string(attempt->number)}}));
-  RunRow run = target.run;
-  // He may have left the account since.
-  const auto submitter = submitter_of(node, request.caller, run.account);
-  if (!submitter) return responder->reply_error(submitter.error());
-  run.id = 0;
-  run.verb = "shell";
-  run.state = "preparing";
-  run.error.clear();
-  run.created_ms = wall_ms();
-  run.ended_ms = 0;
-  Json command = Json::object(
-      {{"argv",
-        request.body["argv"].size() > 0
-            ? request.body["argv"]
-            : default_shell()},
-       {"terminal", request.body["terminal"].as_bool(true)},
-       {"standard_input", true},
-       {"cpu_milli", 1000},
-       {"environment", request.body["environment"]}});
-  if (auto checked = check_command(command); !checked)
-    return responder->reply_error(checked.error());
-  run.options = Json::object({{"command", std::move(command)}});
-  run.id = tables.insert(run);
-  const JobId source = target.job->state == "unchanged" ? target.job->source : target.job->id;
-  for (JobRow& job : jobs_for(run, std::nullopt)) {
-    job.env = target.job->env;
-    job.source = source;
-    job.source_attempt = attempt->number;
-    job.state = "blocked";
-    tables.insert(job);
-  }
-  events.add(run.id, "run", Json::object({{"state", run.state}}));
-  set_run_state(run, "running");
-  node.db.after_commit([responder, id = run.id] {
-    responder->reply(201, Json::object({{"run", id}}));
-  });
-  node.loop.post([this, id = run.id] { consider(id); });
 }
 
 }  // namespace loam::node

@@ -1,6 +1,7 @@
 #include "sched/quota.h"
 
 #include "base/text.h"
+#include "sched/sched.h"
 #include "sched/text.h"
 
 namespace loam::sched {
@@ -51,6 +52,25 @@ std::string first_broken(const Held& held, const Need& need,
   return "";
 }
 
+// Users and accounts that have not been seen yet have what the policy says.
+Held held_of(const State& state, const std::vector<Held>& all,
+             std::optional<FairShare::Index> index, const std::optional<Quota>& quota) {
+  if (index) return all[*index];
+  Held held;
+  set_quota(held, quota, state.layout);
+  return held;
+}
+
+Held held_of_user(const State& state, const std::string& user) {
+  return held_of(state, state.users, state.fair_share.find_user(user),
+                 quota_of_user(state.policy, user));
+}
+
+Held held_of_account(const State& state, const std::string& account) {
+  return held_of(state, state.accounts, state.fair_share.find_account(account),
+                 quota_of_account(state.policy, account));
+}
+
 }  // namespace
 
 bool quota_leaves(const State& state, FairShare::Index association, const Need& need,
@@ -80,33 +100,32 @@ std::string quota_refusal(const State& state, const Claim& claim, const Need& ne
   const auto refused = [&](Held held, const std::string& who) {
     held.cpu_milli = held.memory_bytes = held.running = 0;
     held.pieces.assign(state.layout.kinds().size(), 0);
-    std::string text =
-        first_broken(held, need, pieces, state.layout,
-                     [&](const std::string& asks, const std::string&, const std::string& limit) {
-                       return "asks for " + asks + "; " + who + " may hold " + limit + " at a time";
-                     });
-    if (text.empty() && held.quota && held.quota->queued != kUnlimited &&
-        held.queued >= held.quota->queued)
-      text = who + " has " + std::to_string(held.queued) + " of at most " +
-             std::to_string(held.quota->queued) + " claims in the queue";
-    return text;
+    return first_broken(
+        held, need, pieces, state.layout,
+        [&](const std::string& asks, const std::string&, const std::string& limit) {
+          return "asks for " + asks + "; " + who + " may hold " + limit + " at a time";
+        });
   };
-  // Users and accounts that have not been seen yet have what the policy says.
-  const auto held_of = [&](const std::vector<Held>& all, std::optional<FairShare::Index> index,
-                           const std::optional<Quota>& quota) {
-    if (index) return all[*index];
-    Held held;
-    set_quota(held, quota, state.layout);
-    return held;
-  };
-  std::string text = refused(held_of(state.users, state.fair_share.find_user(claim.user),
-                                     quota_of_user(state.policy, claim.user)),
-                             claim.user);
+  std::string text = refused(held_of_user(state, claim.user), claim.user);
   if (text.empty())
-    text = refused(held_of(state.accounts, state.fair_share.find_account(claim.account),
-                           quota_of_account(state.policy, claim.account)),
-                   "account " + claim.account);
+    text = refused(held_of_account(state, claim.account), "account " + claim.account);
   return text;
+}
+
+std::optional<QueueRefusal> queue_refusal(const State& state, const Claim& claim,
+                                          std::int64_t more) {
+  const auto refused = [&](const Held& held,
+                           const std::string& who) -> std::optional<QueueRefusal> {
+    if (!held.quota || held.quota->queued == kUnlimited) return std::nullopt;
+    const std::int64_t limit = held.quota->queued;
+    if (held.queued + more <= limit) return std::nullopt;
+    std::string text = who + " has " + std::to_string(held.queued) + " of at most " +
+                       std::to_string(limit) + " claims in the queue";
+    if (more > 1) text += "; these are " + std::to_string(more) + " more";
+    return QueueRefusal{.text = std::move(text), .never = more > limit};
+  };
+  if (auto text = refused(held_of_user(state, claim.user), claim.user)) return text;
+  return refused(held_of_account(state, claim.account), "account " + claim.account);
 }
 
 std::optional<Quota> quota_of_user(const Policy& policy, const std::string& user) {

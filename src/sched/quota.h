@@ -13,7 +13,7 @@ bool quota_leaves(const State& state, FairShare::Index association, const Need& 
                   const std::vector<std::int64_t>& pieces);
 // What stands against it: "anna holds 2 of 2 gpus"; "" where nothing does.
 std::string quota_against(const State& state, const Entry& entry);
-// Why it can never run, or may not be queued: "asks for 4 gpus; anna may hold 2 at a time".
+// Why it can never run: "asks for 4 gpus; anna may hold 2 at a time".
 std::string quota_refusal(const State& state, const Claim& claim, const Need& need);
 std::optional<Quota> quota_of_user(const Policy& policy, const std::string& user);
 std::optional<Quota> quota_of_account(const Policy& policy, const std::string& account);

@@ -11,6 +11,7 @@
 // claim without a limit is never assumed to end. docs/queue.md has it for people.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,11 +39,19 @@ using Actions = std::vector<Action>;
 
 State make_state(Machine machine, Policy policy = {});
 
-// "" where the claim can run on this machine when it is empty and may be queued now; else what
-// there is: "asks for 64 CPUs; this machine has 2".
+// "" where the claim can run on this machine when it is empty; else what there is: "asks for 64 CPUs;
+// this machine has 2".
 std::string refusal(const State& state, const Claim& claim);
 
-// The claim is new, refusal() is "" for it.
+struct QueueRefusal {
+  std::string text;    // "anna has 3 of at most 3 claims in the queue"
+  bool never = false;  // also when nothing waits
+};
+// Whether the quotas of the claim's user and account let `more` claims wait beside those that do.
+std::optional<QueueRefusal> queue_refusal(const State& state, const Claim& claim,
+                                          std::int64_t more);
+
+// The claim is new, refusal() is "" for it, and queue_refusal() nothing.
 void on_submitted(State& state, const Claim& claim, Time now, Actions& actions);
 // A task found running at the node's start: counted, never granted again. The claim's first one
 // brings the claim; what an array has left then waits.

@@ -310,7 +310,16 @@ TEST(Sched, QuotasHoldBackAndDoNotBlock) {
   EXPECT_EQ(world.submit(other), (Ids{3}));
   world.submit(gpu_claim(4, 1));
   world.submit(gpu_claim(5, 1));
-  EXPECT_EQ(refusal(world.state, gpu_claim(6, 1)), "anna has 3 of at most 3 claims in the queue");
+  EXPECT_EQ(refusal(world.state, gpu_claim(6, 1)), "") << "it can run, only not wait now";
+  const auto full = queue_refusal(world.state, gpu_claim(6, 1), 1);
+  ASSERT_TRUE(full);
+  EXPECT_EQ(full->text, "anna has 3 of at most 3 claims in the queue");
+  EXPECT_FALSE(full->never);
+  const auto many = queue_refusal(world.state, gpu_claim(6, 1), 4);
+  ASSERT_TRUE(many);
+  EXPECT_EQ(many->text, "anna has 3 of at most 3 claims in the queue; these are 4 more");
+  EXPECT_TRUE(many->never);
+  EXPECT_FALSE(queue_refusal(world.state, other, 4));
   EXPECT_EQ(world.release(1), (Ids{2, 4}));
 }
 

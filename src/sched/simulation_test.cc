@@ -153,7 +153,7 @@ class Simulation {
   }
 
   void submit(const Claim& made) {
-    if (!refusal(state_, made).empty()) return;
+    if (!refusal(state_, made).empty() || queue_refusal(state_, made, 1)) return;
     note("submit", made.id);
     happen([&](Actions& actions) { on_submitted(state_, made, now_, actions); });
   }

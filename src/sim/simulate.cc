@@ -109,7 +109,9 @@ class Simulation {
   void submit(std::size_t index) {
     now_ = trace_.jobs[index].submit_ms;
     const sched::Claim made = claim(index);
-    if (std::string why = refusal(state_, made); !why.empty()) {
+    std::string why = refusal(state_, made);
+    if (const auto full = queue_refusal(state_, made, 1); why.empty() && full) why = full->text;
+    if (!why.empty()) {
       outcome_.jobs[index].state = JobState::refused;
       ++ended_;
       if (outcome_.refusals.size() >= kReasonsMax && !outcome_.refusals.contains(why))

@@ -1,7 +1,10 @@
 """Accounts, quotas and shares of a node: who uses which, who waits, and what a restart keeps."""
+import json
+import subprocess
+
 import pytest
 
-from nodes import SINGLE_ID_USER, USER, kill, node_processes
+from nodes import SINGLE_ID_USER, USER, kill, node_processes, user_command
 from queueing import command_of, configure, cpus_of, job_of, wait_state
 
 ACCOUNTS = f"""
@@ -52,6 +55,52 @@ def test_a_quota_is_waited_for_and_reload_lifts_it(shared):
     # What was submitted goes on in an account that is no more.
     assert job_of(shared, first)["account"] == "vision" and job_of(shared, first)["state"] == "running"
     shared.run("cancel", first)
+
+
+def posted(node, user, path, body):
+    """(head, document) of a request as this user."""
+    done = subprocess.run(user_command(user, "curl", "-sSi", "--unix-socket", node.runtime / "node.sock", f"http://localhost{path}",
+                                       "-H", "Content-Type: application/json", "-d", json.dumps(body)),
+                          capture_output=True, text=True, check=True)
+    head, _, document = done.stdout.partition("\n\n")
+    return head.lower(), json.loads(document)
+
+
+def test_a_submission_finds_room_in_the_queue_or_none_of_it_is_taken(shared):
+    """All of it counts before anything does: a sweep as its tasks. Full is 429; more than ever fits is the request's fault."""
+    configure(shared, "queue: {user_quota: {queued: 3}}\n")
+    folder = shared.project({"loam.yaml": "name: many\ntrain: {run: 'true', sweep: {n: 1..2}, resources: {cpus: 0.1, memory: 64MiB}}\n"})
+    subprocess.run(["chown", "-R", f"{USER}:{USER}", str(folder)], check=True)
+    held = [command_of(shared, USER, "--hold", "--", "true") for _ in range(2)]
+    text = (folder / "loam.yaml").read_text()
+    body = {"verb": "train", "project": str(folder), "text": text}
+    head, answer = posted(shared, USER, "/v1/runs", body)
+    assert head.startswith("http/1.1 429 ") and "\nretry-after: 60" in head, head
+    assert f"{USER} has 2 of at most 3 claims in the queue; these are 2 more" in answer["error"]["text"], answer
+    head, answer = posted(shared, USER, "/v1/runs", {**body, "text": text.replace("1..2", "1..4")})
+    assert head.startswith("http/1.1 400 ") and "these are 4 more" in answer["error"]["text"], (head, answer)
+    runs = shared.json("ps", "-a")["jobs"]
+    assert not [job for job in runs if job["project"] == "many"], runs
+    shared.run("cancel", held.pop())
+    assert posted(shared, USER, "/v1/runs", body)[0].startswith("http/1.1 201 ")
+    for run in held:
+        shared.run("cancel", run)
+
+
+def test_what_is_left_out_of_a_command_counts_as_it_will_be_given(shared):
+    configure(shared, "")
+    folder = shared.project({})
+    subprocess.run(["chown", f"{USER}:{USER}", str(folder)], check=True)
+    body = {"verb": "run", "project": str(folder), "command": {"argv": ["true"]}}
+    run = posted(shared, USER, "/v1/runs", body)[1]["run"]
+    assert wait_state(shared, run, "succeeded")["memory_bytes"] > 512 << 20
+    configure(shared, "queue: {user_quota: {memory: 512MiB}}\n")
+    for path, asked in (("/v1/runs", body), ("/v1/shell", {"target": str(run)})):
+        head, answer = posted(shared, USER, path, asked)
+        assert head.startswith("http/1.1 400 "), (path, head)
+        assert f"of memory; {USER} may hold 512.0 MiB of memory at a time" in answer["error"]["text"], (path, answer)
+    configure(shared, "queue: {user_quota: {queued: 0}}\n")
+    assert "claims in the queue" in posted(shared, USER, "/v1/shell", {"target": str(run)})[1]["error"]["text"]
 
 
 @pytest.mark.parametrize("fair", [True, False])
