@@ -1,17 +1,10 @@
 // `loam logs TARGET`: an attempt's kept output, byte for byte.
-#include <charconv>
-
 #include "base/text.h"
 #include "cli/verbs.h"
+#include "cli/words.h"
 
 namespace loam::cli {
 namespace {
-
-bool is_number(const std::string& text) {
-  unsigned value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size();
-}
 
 int print_logs(Context& context) {
   const Arguments& arguments = context.arguments;

@@ -62,6 +62,9 @@ void print_jobs(Console& console, const Json& answer, bool all) {
                       : "nothing runs or waits (loam ps -a: what has ended)");
   else
     console.print_text(format_table(table));
+  if (const std::int64_t more = answer["more"].as_int(); more > 0)
+    console.print("and " + std::to_string(more) + " more (loam ps --limit " +
+                  std::to_string(table.rows.size() + static_cast<std::size_t>(more)) + ")");
   for (const Json& endpoint : answer["endpoints"].as_array())
     console.print(plain_text(endpoint["project"]) + " answers at http://" +
                   plain_text(endpoint["endpoint"]) + " (run " + plain_text(endpoint["run"]) + ")");
@@ -87,7 +90,12 @@ int list_jobs(Context& context) {
   if (!node) return report(context, node.error());
   if (context.arguments.has("RUN")) return show_run(context, *node, context.arguments.value("RUN"));
   const bool all = context.arguments.flag("all");
-  auto jobs = node->call("GET", all ? "/v1/jobs?all=1" : "/v1/jobs");
+  const Arguments& arguments = context.arguments;
+  if (arguments.has("limit") && !is_number(arguments.value("limit")))
+    return report(context, {ErrorCode::invalid, "--limit '" + printable(arguments.value("limit")) +
+                                                    "': expected a number of jobs"});
+  auto jobs = node->call("GET", std::string("/v1/jobs?all=") + (all ? "1" : "0") +
+                                    (arguments.has("limit") ? "&limit=" + arguments.value("limit") : ""));
   if (!jobs) return report(context, jobs.error());
   const auto runs = node->call("GET", "/v1/runs?limit=" + std::to_string(kRunsMax));
   if (!runs) return report(context, runs.error());
@@ -107,6 +115,7 @@ Verb ps_verb() {
   verb.summary = "what runs and waits here, why it waits, and what is served";
   verb.positionals = {{"RUN", "only this run, with the tasks of its sweeps", false}};
   verb.options = {{"-a,--all", "", "what has ended, too"},
+                  {"-n,--limit", "N", "at most so many of what runs and waits (1000)"},
                   {"--why", "TARGET", "what one job or run waits for, who has it, until when"},
                   json_option()};
   verb.examples =

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 
 #include "base/text.h"
@@ -32,6 +33,12 @@ std::string after_duration(const Json& record) {
 }
 
 }  // namespace
+
+bool is_number(const std::string& text) {
+  unsigned value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size();
+}
 
 std::string describe_exit(const Json& record) {
   const std::string& outcome = record["outcome"].as_string();

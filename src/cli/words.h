@@ -35,6 +35,8 @@ std::string format_bytes(const Json& number);  // "1.5 GiB", "" where it is none
 // "anna", with the account of a job where it is not everybody's: "anna/vision".
 std::string user_of(const Json& job);
 
+bool is_number(const std::string& text);  // a whole one, of an option
+
 // A string, number or boolean as people write it; objects and lists as JSON. Printable.
 std::string plain_text(const Json& value);
 

@@ -13,6 +13,8 @@ namespace {
 
 constexpr std::int64_t kRunsListedMax = 1000;
 constexpr std::int64_t kRunsListedDefault = 50;
+constexpr std::int64_t kJobsListedMax = 10'000;
+constexpr std::int64_t kJobsListedDefault = 1000;
 constexpr std::int64_t kEndedJobsListed = 200;
 
 std::int64_t number_or(const std::string& text, std::int64_t fallback) {
@@ -31,6 +33,7 @@ bool settled(const std::string& state) {
   return state == "succeeded" || state == "failed" || state == "cancelled" || state == "serving";
 }
 
+// The queue, a page of it: who has much in it holds nobody up who looks.
 void list_jobs(Runs::Impl& runs, const Request& request, const ResponderPtr& responder) {
   Json list{Json::Array{}};
   const sched::Outlook outlook = runs.node.queue.look_ahead();
@@ -38,17 +41,25 @@ void list_jobs(Runs::Impl& runs, const Request& request, const ResponderPtr& res
     for (const JobRow& job : jobs)
       if (const auto run = runs.tables.run(job.run)) list.push(runs.job_json(*run, job, &outlook));
   };
-  const std::string open = kOpenJob;
-  add(runs.tables.jobs(open + " AND sweep=0 ORDER BY id"));
+  const std::int64_t limit =
+      std::min(number_or(query_of(request, "limit"), kJobsListedDefault), kJobsListedMax);
+  const std::int64_t after = number_or(query_of(request, "after"), 0);
+  const std::string open = kOpenJob + std::string(" AND sweep=0 AND id>?");
+  const auto page = runs.tables.jobs(open + " ORDER BY id LIMIT ?", {after, limit});
+  add(page);
+  const JobId last = page.empty() ? after : page.back().id;
+  const std::int64_t more = runs.tables.count(open, {last});
   if (query_of(request, "all") == "1") {
     const bool root = is_root(runs.node.context.identity, request.caller);
     add(runs.tables.jobs(
-        "NOT (" + open +
+        "NOT (" + std::string(kOpenJob) +
             ") AND sweep=0 AND (? OR run IN (SELECT id FROM runs WHERE uid=?)) ORDER BY id DESC "
             "LIMIT ?",
         {std::int64_t{root ? 1 : 0}, std::int64_t{request.caller.uid}, kEndedJobsListed}));
   }
-  responder->reply(200, Json::object({{"jobs", std::move(list)}}));
+  responder->reply(200, Json::object({{"jobs", std::move(list)},
+                                      {"more", more},
+                                      {"next", more > 0 ? Json(last) : Json()}}));
 }
 
 void cancel(Runs::Impl& runs, const Request& request, const ResponderPtr& responder) {

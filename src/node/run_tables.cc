@@ -218,6 +218,10 @@ std::optional<JobRow> RunTables::job(JobId id) {
   return std::move(found.front());
 }
 
+std::int64_t RunTables::count(const std::string& where, const std::vector<Value>& values) {
+  return database_.query("SELECT COUNT(*) FROM jobs WHERE " + where, values)[0].integer(0);
+}
+
 std::vector<JobRow> RunTables::jobs_of(RunId run) { return jobs("run=? ORDER BY id", {run}); }
 
 std::vector<JobRow> RunTables::parts_of(RunId run) {

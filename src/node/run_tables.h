@@ -103,6 +103,7 @@ class RunTables {
   void save(const JobRow& job);
   std::optional<JobRow> job(JobId id);
   std::vector<JobRow> jobs(const std::string& where, const std::vector<Value>& values = {});
+  std::int64_t count(const std::string& where, const std::vector<Value>& values = {});  // of jobs
   std::vector<JobRow> jobs_of(RunId run);
   std::vector<JobRow> parts_of(RunId run);  // its jobs without the tasks of sweeps
   std::vector<JobRow> tasks_of(JobId sweep);

@@ -163,6 +163,27 @@ def test_what_is_answered_is_as_documented(served, document):
     assert api.call("get", "/v1/logs/{target}", {"target": run})[1] == b"hello\n"
 
 
+def test_the_queue_comes_in_pages(served):
+    """However much waits, an answer has so many of it, says how many more there are, and where to go on."""
+    held = [served.run("run", "--detach", "--hold", "--", "true").stdout.strip() for _ in range(3)]
+    jobs = lambda query: json.loads(served.api.call("get", "/v1/jobs", {}, query)[1])
+    everything = jobs("")
+    assert everything["more"] == 0 and everything["next"] is None
+    targets, page = [], jobs("?limit=1")
+    while True:
+        assert len(page["jobs"]) == 1
+        targets.append(page["jobs"][0]["target"])
+        assert page["more"] == len(everything["jobs"]) - len(targets)
+        if page["next"] is None:
+            break
+        page = jobs(f"?limit=1&after={page['next']}")
+    assert targets == [job["target"] for job in everything["jobs"]]
+    assert "and 2 more (loam ps --limit 3)" in served.run("ps", "--limit", "1").stdout
+    assert "more" not in served.run("ps").stdout
+    for run in held:
+        served.run("cancel", run)
+
+
 def test_a_wrong_method_says_which_are_right(served, document):
     for path, methods in document["paths"].items():
         target = re.sub(r"{\w+}", "1", path)
