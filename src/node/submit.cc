@@ -300,6 +300,7 @@ Result<void> Runs::Impl::record_submission(Submission& submission) {
       tables.remove_run(run.id);
       return in_context("secrets", kept.error());
     }
+    LOAM_CRASH_POINT("node.secrets_kept");
   } else {
     secrets.forget_run(run.id);  // of a submission with this number that a crash kept from being one
   }

@@ -111,6 +111,21 @@ TEST_F(RanksTest, StopAndSignalsReachAll) {
   for (const char* rank : {"[0]", "[1]"}) await_output(std::string(rank) + " bye\n");
 }
 
+// What one of them wrote to the end does not make the others' files whole.
+TEST_F(RanksTest, AGangThatWasKilledInItsGraceIsKilledWhoeverEndedFirst) {
+  gang(2);
+  plan_.grace_ms = 200;
+  Node node = start(
+      "[ $RANK = 0 ] && trap 'exit 3' TERM || trap '' TERM\n"
+      "echo up; while :; do sleep 0.01; done");
+  for (const char* rank : {"[0]", "[1]"}) await_output(std::string(rank) + " up\n");
+  node.send(Json::object({{"type", "stop"}, {"outcome", "preempted"}}));
+  const auto record = node.receive_exit();
+  EXPECT_EQ(record.outcome, Outcome::preempted);
+  EXPECT_EQ(record.signal, SIGKILL);
+  EXPECT_EQ(record.code, 0);
+}
+
 TEST_F(RanksTest, SecretsReachAll) {
   gang(3);
   plan_.secrets_file = folder_ + "/secrets";

@@ -249,6 +249,18 @@ def test_secrets_come_along_only_when_asked(fresh_node):
     assert "TOKEN" in fresh_node.run("secret", "ls").stdout
 
 
+def test_tokens_stay_behind(root_node):
+    """A backup is often kept less carefully than the node: who reads it must not be able to call in anybody's name."""
+    root_node.configure("listen: {address: 127.0.0.1:%d}\n" % free_port())
+    token = root_node.run("token", "create", "--scope", "admin").stdout.strip()
+    backup = root_node.folder / "kept.tar.zst"
+    root_node.run("node", "backup", "--secrets", backup)
+    assert len(root_node.json("token", "ls")["tokens"]) == 1 and token
+    root_node.run("node", "uninstall", "--purge")
+    root_node.run("node", "restore", backup)
+    assert root_node.json("token", "ls")["tokens"] == []
+
+
 def repacked(backup, folder, change):
     """The same backup after `change` has seen its unpacked members."""
     tree = folder / "members"

@@ -198,6 +198,19 @@ steps:
     assert not kept[0].exists()
 
 
+def test_secrets_of_a_run_that_a_crash_undid_are_nobodys(fresh_node):
+    """The number of a submission that was never acknowledged goes to the next one."""
+    step = "steps:\n  a:\n    run: 'true'\n"
+    folder = fresh_node.project({"loam.yaml": "name: s\nsecrets: [THE_TOKEN]\n" + step})
+    fresh_node.run("node", "start", environment={"LOAM_CRASH_AT": "node.secrets_kept"})
+    assert fresh_node.run("up", "--detach", cwd=folder, environment={"THE_TOKEN": "hush-hush-44"}, check=False).returncode != 0
+    left = fresh_node.state / "secrets/run-1"
+    assert "hush-hush-44" in left.read_text()
+    assert fresh_node.run("up", cwd=fresh_node.project({"loam.yaml": "name: s\n" + step})).returncode == 0
+    assert [job["run"] for job in fresh_node.json("ps", "-a")["jobs"]] == [1]
+    assert not left.exists()
+
+
 def test_secret_without_a_value_is_refused(node):
     folder = node.project({"loam.yaml": "name: s\nsecrets: [NOWHERE_SET]\nsteps:\n  a:\n    run: 'true'\n"})
     done = node.run("up", cwd=folder, check=False)

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from nodes import USER, Node, ensure_user, wait_for
+from nodes import USER, Node, ensure_user, free_port, wait_for
 
 OTHER, ADMIN = "loamtest2", "loamtestadmin"
 GROUP = "loamtestadmins"
@@ -49,6 +49,34 @@ def submit(node, user, run="echo not-for-others; sleep 300", name="theirs", opti
     subprocess.run(["chown", "-R", f"{user}:{user}", str(folder)], check=True)
     done = loam(node, user, "train", "--detach", "--json", *options, cwd=folder, check=True)
     return json.loads(done.stdout)["run"]
+
+
+SERVED = """name: served
+endpoint: 127.0.0.1:{port}
+serve: {{handler: serve.py:predict, model: served, resources: {{cpus: 0.1, memory: 128MiB}}}}
+"""
+SERVE = """import loam
+
+@loam.signature(inputs={"x": ("FP32", [-1])}, outputs={"y": ("FP32", [-1])})
+def predict(batch):
+    return {"y": batch["x"]}
+"""
+
+
+def serve(node, user):
+    """A project of this name that this user, or root, serves: its run."""
+    folder = node.project({"loam.yaml": SERVED.format(port=free_port()), "serve.py": SERVE, "model/weight": "2"})
+    if user:
+        subprocess.run(["chown", "-R", f"{user}:{user}", str(folder)], check=True)
+    call = (lambda *arguments: loam(node, user, *arguments, cwd=folder, check=True)) if user else (
+        lambda *arguments: node.run(*arguments, cwd=folder))
+    call("models", "import", "model", "--name", "served")
+    call("serve")
+    return max(job["run"] for job in node.json("ps")["jobs"])
+
+
+def states(node, run):
+    return {job["state"] for job in node.json("ps", "-a")["jobs"] if job["run"] == run}
 
 
 def state(node, run):
@@ -119,6 +147,17 @@ def test_an_admin_may_raise_and_what_is_the_nodes_own_stays_roots(shared):
     for verb in (("node", "stop"), ("node", "reload"), ("store", "gc"), ("node", "backup", f"{pwd.getpwnam(ADMIN).pw_dir}/x.tar.zst")):
         refused = loam(shared, ADMIN, *verb)
         assert refused.returncode != 0 and "root" in refused.stderr, (verb, refused)
+
+
+def test_by_its_name_root_ends_roots_own_project(shared):
+    """Two users may call theirs alike; what root names is not somebody else's service."""
+    theirs = serve(shared, USER)
+    mine = serve(shared, None)
+    shared.run("down", "served", cwd=shared.folder)
+    assert "running" not in states(shared, mine)
+    assert states(shared, theirs) == {"running"}
+    loam(shared, USER, "down", "served", check=True)
+    assert "running" not in states(shared, theirs)
 
 
 def test_who_is_admin_is_read_again(shared):
