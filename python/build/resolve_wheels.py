@@ -7,6 +7,7 @@ Runs on the environment's own Python (3.7 or newer), so that tags, markers and w
 environment's. Wheels only: nothing that is downloaded is executed. A failure is told in OUT/error.txt.
 """
 import argparse
+import difflib
 import glob
 import hashlib
 import json
@@ -18,16 +19,37 @@ import sys
 
 PINNED = "pinned.txt"
 
+# What a misspelled name may have meant. Not the nearest of all names of an index: those are often somebody's trap for
+# just this misspelling.
+IMPORTED_AS = {
+    "attr": "attrs", "bs4": "beautifulsoup4", "cv2": "opencv-python-headless", "dateutil": "python-dateutil",
+    "dotenv": "python-dotenv", "faiss": "faiss-cpu", "fitz": "pymupdf", "git": "gitpython", "jwt": "pyjwt", "msgpack-python": "msgpack",
+    "opencv": "opencv-python-headless", "pil": "pillow", "psycopg2": "psycopg2-binary", "pytorch": "torch", "pytorch-lightning": "lightning",
+    "skimage": "scikit-image", "sklearn": "scikit-learn", "tf": "tensorflow", "umap": "umap-learn", "yaml": "pyyaml"}
+WELL_KNOWN = sorted(set(IMPORTED_AS.values()) | set("""
+    absl-py accelerate aiohttp albumentations altair apscheduler asyncpg bitsandbytes black bokeh boto3 botocore catboost celery certifi
+    charset-normalizer click cloudpickle confluent-kafka cryptography cupy cython dask datasets deepspeed diffusers django docker duckdb
+    einops evaluate faker fastapi filelock flask flax fsspec gensim google-cloud-storage gradio grpcio gunicorn h5py httpx
+    huggingface-hub hydra-core idna imageio ipykernel ipython jax jaxlib jinja2 joblib jsonschema jupyter jupyterlab kafka-python keras
+    kornia langchain librosa lightgbm litdata litserve llvmlite lxml markdown matplotlib mlflow mosaicml-streaming msgpack mypy
+    networkx ninja nltk notebook numba numpy omegaconf onnx onnxruntime onnxruntime-gpu openai optax optuna orjson packaging pandas
+    peft plotly polars prometheus-client protobuf psutil psycopg pyarrow pydantic pytest pyzmq ray redis regex requests rich ruff s3fs
+    safetensors scipy seaborn sentence-transformers sentencepiece setuptools shap six spacy sqlalchemy starlette statsmodels sympy tables
+    tensorboard tensorflow tiktoken timm tokenizers tomli toolz torch torchaudio torchmetrics torchvision tqdm transformers triton
+    tritonclient trl typer typing-extensions ultralytics urllib3 uvicorn vllm wandb webdataset wheel xarray xgboost zarr zstandard
+    """.split()))
 
-def run_pip(pip, arguments):
-    """Runs pip, passes its lines on as progress, returns (status, lines)."""
+
+def run_pip(pip, arguments, tell=True):
+    """Runs pip, passes its lines on as progress where they are to be told, returns (status, lines)."""
     environment = dict(os.environ, PYTHONPATH=pip)
     process = subprocess.Popen(
         [sys.executable, "-s", "-m", "pip", "--disable-pip-version-check", "--no-input"] + arguments,
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
     lines = []
     for line in process.stdout:
-        print(line, end="", flush=True)
+        if tell:
+            print(line, end="", flush=True)
         lines.append(line.rstrip())
     return process.wait(), lines
 
@@ -35,6 +57,16 @@ def run_pip(pip, arguments):
 def here():
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     return "Python %d.%d on linux/%s" % (sys.version_info[0], sys.version_info[1], machine)
+
+
+def suggestion(pip, name):
+    """" (did you mean X?)", of names that the index has; "" for none."""
+    known = IMPORTED_AS.get(name.lower())
+    near = [known] if known else difflib.get_close_matches(normal(name), WELL_KNOWN, n=3, cutoff=0.7)
+    for candidate in near:
+        if run_pip(pip, ["index", "versions", candidate], tell=False)[0] == 0:
+            return " (did you mean %s?)" % candidate
+    return ""
 
 
 def explain(pip, lines):
@@ -54,7 +86,7 @@ def explain(pip, lines):
             detail = listed[0].split(":", 1)[1].strip() if listed else ""
             return "%s: has no wheel for %s, only source%s; name a version that has wheels, or take it from apt" % (
                 requirement, here(), " (%s)" % ", ".join(detail.split(", ")[:5]) if detail else "")
-        return "%s: no such package on the configured index (an index offers no nearest names)" % requirement
+        return "%s: no such package on the configured index%s" % (requirement, suggestion(pip, name))
     kept = [line.strip() for line in lines if re.match(r"ERROR: |    (The user requested|.* depends on) ", line)]
     return "; ".join(line[7:] if line.startswith("ERROR: ") else line for line in kept[:12]) or "; ".join(lines[-2:])
 

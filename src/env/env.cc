@@ -139,13 +139,20 @@ std::optional<std::string> digest_of(const LockSection& document) {
   return built_from(*section).digest;
 }
 
-Result<Built> build(const Context& context, LockSection& document) {
+bool same_packages(const LockSection& one, const LockSection& other) {
+  for (const char* key : {"base", "platform", "debs", "wheels", "python"})
+    if (one[key].dump() != other[key].dump()) return false;
+  return true;
+}
+
+Result<Built> build(const Context& context, LockSection& document, NamedTree named) {
   Section section = LOAM_TRY(parse_section(document));
   if (section.platform != platform())
     return fail(ErrorCode::invalid, "this section of the lock is for " + section.platform +
                                         ", this machine is " + platform());
   if (section.debs.empty() && section.closure.wheels.empty()) return built_from(section);
-  if (section.tree && context.store->has_tree(*section.tree)) return built_from(section);
+  if (named == NamedTree::built_here && section.tree && context.store->has_tree(*section.tree))
+    return built_from(section);
   LOAM_CHECK(fetch_missing(context, section));
   const Digest tree = LOAM_TRY(build_tree(context, section));
   LOAM_CHECK(check_built(section, tree));

@@ -65,11 +65,18 @@ struct Built {
   std::optional<Digest> tree;  // none for base: host without pip
   std::string digest;          // env digest: SHA-256 of the canonical section ("tree" included)
 };
+// Of a tree that the section names and the store holds: built here from just these packages, or
+// only said to be theirs, for a lock is a file that anybody may have edited.
+enum class NamedTree { unproven, built_here };
 // Builds exactly the section from the store's blobs; fetches a missing blob again by its version
 // from the mirror (checked by hash) or says what is no longer to be had and how to renew. When the
 // section has no tree yet it is filled in; when it has one and the build differs: corrupt, naming
-// both.
-Result<Built> build(const Context& context, LockSection& section);
+// both. Nothing is built where the tree is there and `named` says that it was built here.
+Result<Built> build(const Context& context, LockSection& section,
+                    NamedTree named = NamedTree::unproven);
+
+// Whether both name the same packages, byte for byte, for the same base and platform.
+bool same_packages(const LockSection& one, const LockSection& other);
 
 // The env digest of a section that is whole: none where its tree is not known yet.
 std::optional<std::string> digest_of(const LockSection& section);

@@ -19,13 +19,15 @@ std::string key_of(const EnvRequest& request) {
 }
 
 // On a worker.
-Result<EnvOutcome> resolve_and_build(const env::Context& context, const EnvRequest& request) {
+Result<EnvOutcome> resolve_and_build(const env::Context& context, const EnvRequest& request,
+                                     env::NamedTree named_tree) {
   EnvOutcome outcome;
   outcome.section =
       request.section ? *request.section : LOAM_TRY(env::resolve(context, request.env));
   const auto named = Digest::parse(outcome.section["tree"].as_string());
-  const bool was_there = named && context.store->has_tree(*named);
-  const env::Built built = LOAM_TRY(env::build(context, outcome.section));
+  const bool was_there =
+      named_tree == env::NamedTree::built_here && named && context.store->has_tree(*named);
+  const env::Built built = LOAM_TRY(env::build(context, outcome.section, named_tree));
   outcome.digest = built.digest;
   if (built.tree) outcome.tree = built.tree->hex();
   outcome.built = built.tree.has_value() && !was_there;
@@ -83,6 +85,15 @@ std::optional<EnvOutcome> Envs::ready(const EnvRequest& request) {
   }
   touch(rows[0].text(0));
   return EnvOutcome{rows[0].text(0), tree, *request.section, false};
+}
+
+env::NamedTree Envs::named_tree(const EnvRequest& request) {
+  if (!request.section) return env::NamedTree::unproven;
+  const auto tree = Digest::parse((*request.section)["tree"].as_string());
+  if (!tree) return env::NamedTree::unproven;
+  for (const Row& row : node_.db.query("SELECT section FROM envs WHERE tree=?", {tree->hex()}))
+    if (env::same_packages(row.json(0), *request.section)) return env::NamedTree::built_here;
+  return env::NamedTree::unproven;
 }
 
 Envs::Ticket Envs::prepare(const EnvRequest& request, Listener listener) {
@@ -166,8 +177,8 @@ void Envs::start(const std::shared_ptr<Build>& build) {
   };
   auto pin = node_.store.pin();
   auto outcome = std::make_shared<Result<EnvOutcome>>(EnvOutcome{});
-  node_.loop.offload([context, request = build->request,
-                      outcome] { *outcome = resolve_and_build(context, request); },
+  node_.loop.offload([context, request = build->request, named = named_tree(build->request),
+                      outcome] { *outcome = resolve_and_build(context, request, named); },
                      [this, build, outcome, pin] {
                        finish(build, std::move(*outcome));
                        if (release_pin) release_pin(pin);

@@ -76,6 +76,7 @@ class Envs {
   };
 
   std::optional<EnvOutcome> ready(const EnvRequest& request);
+  env::NamedTree named_tree(const EnvRequest& request);
   void start_next();
   void start(const std::shared_ptr<Build>& build);
   void finish(const std::shared_ptr<Build>& build, Result<EnvOutcome> outcome);

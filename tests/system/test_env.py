@@ -37,12 +37,28 @@ def test_unknown_package_names_the_nearest(node):
     assert "python3-nmupy" in done.stderr + done.stdout and "python3-numpy" in done.stderr + done.stdout
 
 
+def test_unknown_wheel_names_what_the_index_has(node):
+    """By its spelling, or by what it is imported as."""
+    for wrong, right in (("nmupy", "numpy"), ("sklearn-x", None), ("yaml", "pyyaml")):
+        folder = node.project({"loam.yaml": f"name: envs\nenv: {{base: host, pip: [{wrong}]}}\nsteps: {{a: {{run: 'true'}}}}\n"})
+        done = node.run("up", cwd=folder, check=False)
+        said = done.stdout + done.stderr
+        assert done.returncode == 1 and f"{wrong}: no such package on the configured index" in said
+        assert (f"did you mean {right}?" in said) if right else ("did you mean" not in said)
+
+
 def test_wheels_are_locked_by_hash(node):
     folder = node.project({"loam.yaml": FILE.replace("  apt: [python3-minimal]", "  apt: [python3]\n  pip: [six==1.16.0]")
                            .replace("python3 --version", "python3 -c 'import six; print(six.__version__)'")})
     assert "1.16.0" in node.run("up", cwd=folder).stdout
     wheels = json.loads((folder / "loam.lock").read_text())["envs"][0]["wheels"]
     assert [wheel["name"] for wheel in wheels] == ["six"] and len(wheels[0]["sha256"]) == 64
+    # The tree is there, but it is not this wheel's: the lock says what is used, and is held to it.
+    text = (folder / "loam.lock").read_text()
+    (folder / "loam.lock").write_text(text.replace(wheels[0]["sha256"], "0" * 64))
+    node.own(folder)
+    done = node.run("up", "--force", cwd=folder, check=False)
+    assert done.returncode == 1 and "six" in done.stdout + done.stderr and "loam lock --update" in done.stdout + done.stderr
 
 
 def test_two_builds_of_one_environment_at_once(node):
