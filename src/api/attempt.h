@@ -168,7 +168,8 @@ Result<ExitRecord> exit_record_from(const Json& document);
 //                      {"type":"signal","number":10}
 //                      {"type":"attach"} with one descriptor (SCM_RIGHTS): a client's stream, spoken in
 //                                        attach frames (api/attach.h) from then on
-//                      {"type":"join","argv":[…],"environment":{…},"terminal":true} with one descriptor:
+//                      {"type":"join","argv":[…],"environment":{…},"terminal":true}, or
+//                      {"type":"join","port":6006}, with one descriptor:
 //                                        one more process in the sandbox for this client, in attach frames
 //                      {"type":"committed"}   the exit is in the database; the shim may go
 // Packets shim → node: {"type":"running","started_ms":…,"missing":[…]}    also to each new connection

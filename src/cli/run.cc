@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "cli/command_run.h"
 #include "cli/device_request.h"
+#include "cli/forward.h"
 #include "cli/submission.h"
 #include "cli/verbs.h"
 #include "spec/project.h"
@@ -109,9 +110,35 @@ Result<Json> command_of(const Arguments& arguments) {
   return command;
 }
 
+// What is to be forwarded. A command with the machine's network listens on the machine's own ports: on
+// those nothing may listen in front of it.
+Result<std::vector<PortPair>> ports_of(Context& context) {
+  const bool own_network = context.arguments.value("network", "host") == "none";
+  std::vector<PortPair> forwarded;
+  for (const std::string& text : context.arguments.list("port")) {
+    if (context.arguments.flag("detach"))
+      return fail(ErrorCode::invalid, "--port: ends with this program; later: loam forward RUN " +
+                                          printable(text));
+    const auto ports = parse_ports(text);
+    if (!ports) return in_context("--port", ports.error());
+    if (own_network || ports->local != ports->job) {
+      forwarded.push_back(*ports);
+    } else {
+      if (auto free = check_port_is_free(ports->job); !free)
+        return in_context("--port (mend: another port, or --network none)", free.error());
+      context.console.warn("with the machine's network (--network host) port " +
+                           std::to_string(ports->job) + " of the command is 127.0.0.1:" +
+                           std::to_string(ports->job));
+    }
+  }
+  return forwarded;
+}
+
 int run_command(Context& context) {
   auto command = command_of(context.arguments);
   if (!command) return report(context, command.error());
+  const auto ports = ports_of(context);
+  if (!ports) return report(context, ports.error());
   // A loam.yaml that is there says what the command's environment is; none is needed.
   const std::string path = context.arguments.value("file", "loam.yaml");
   std::optional<ProjectFile> file;
@@ -134,6 +161,14 @@ int run_command(Context& context) {
   if (context.arguments.flag("detach")) {
     context.console.print(std::to_string(submitted.run));
     return kExitOk;
+  }
+  Child forwarding;
+  if (!ports->empty()) {
+    auto started = forward_beside(
+        context.console, *node,
+        {.target = std::to_string(submitted.run), .ports = *ports, .beside_command = true});
+    if (!started) return report(context, started.error());
+    forwarding = std::move(*started);
   }
   return watch_command(context.console, *node, signals,
                        {.run = submitted.run,
@@ -162,6 +197,7 @@ Verb run_verb() {
       {"--hugepages", "SIZE", "that much in huge pages, besides memory"},
       {"--time", "DURATION", "end it after this long, such as 10m"},
       {"--network", "WHICH", "host or none (host)"},
+      {"--port", "[LOCAL:]PORT", "a port of the command, on this machine's loopback", true},
       {"--env", "NAME", "the env of this step or service of loam.yaml"},
       {"-e,--set", "NAME=VALUE", "a variable of its environment; NAME alone: the caller's", true},
       {"-f,--file", "FILE", "the project's file (loam.yaml where there is one)"},
@@ -176,6 +212,7 @@ Verb run_verb() {
       "loam run --ranks 2 --gpus 1 -- python3 train_ddp.py    one GPU for each rank\n"
       "loam run --device licence-x -- ./solve\n"
       "loam run --network none --time 10m -- ./untrusted\n"
+      "loam run --network none --port 8888 -- jupyter lab    127.0.0.1:8888 is its port 8888\n"
       "tar c data | loam run -i -- tar t          its input from a pipe";
   verb.run = run_command;
   return verb;

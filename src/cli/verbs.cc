@@ -6,7 +6,7 @@ const std::vector<Verb>& all_verbs() {
   static const std::vector<Verb> verbs{
       up_verb(),   plan_verb(),    train_verb(),   serve_verb(),      down_verb(),  run_verb(),    sbatch_verb(), ps_verb(),
       logs_verb(), cancel_verb(),  preempt_verb(),    hold_verb(),  release_verb(), usage_verb(), files_verb(),
-      shell_verb(), models_verb(),
+      shell_verb(), forward_verb(), models_verb(),
       trace_verb(),
       lock_verb(), store_verb(),   secret_verb(),     token_verb(),  check_verb(), schema_verb(), sim_verb(), doctor_verb(),
       devices_verb(), node_verb(), version_verb(), completion_verb(), help_verb()};

@@ -28,6 +28,7 @@ Verb usage_verb();
 Verb models_verb();
 Verb files_verb();
 Verb shell_verb();
+Verb forward_verb();
 Verb secret_verb();
 Verb token_verb();
 Verb trace_verb();

@@ -1,4 +1,4 @@
-// One more process in a running attempt: checked here, then the client's connection goes to the
+// One more process in a running attempt, or a connection to one of its ports: checked here, then the client's connection goes to the
 // shim, which asks the sandbox's pid 1 (docs/interactive.md).
 #include <utility>
 
@@ -12,7 +12,15 @@ namespace {
 
 constexpr std::size_t kPacketRoomBytes = 4096;  // of a shim's packet, for all but the command
 
+constexpr std::int64_t kPortMax = 65'535;
+
 Result<Json> join_packet(const Json& body) {
+  if (body.has("port")) {
+    const std::int64_t port = body["port"].as_int();
+    if (port < 1 || port > kPortMax || body["argv"].size() > 0)
+      return fail(ErrorCode::invalid, "join: expected a port from 1 to 65535, and no command with it");
+    return Json::object({{"type", "join"}, {"port", port}});
+  }
   Json packet = Json::object({{"type", "join"},
                               {"argv", body["argv"]},
                               {"terminal", body["terminal"].as_bool(true)},

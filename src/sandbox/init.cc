@@ -202,6 +202,7 @@ void reap(Users& users, int control, bool all_killed) {
     const std::string_view more(buffer.data() + sizeof packet,
                                 static_cast<std::size_t>(got) - sizeof packet);
     if (packet.kind == Control::join && !all_killed) join(parts, packet, more, received.descriptors, users);
+    if (packet.kind == Control::connect) start_connection(control, packet);
     obey(packet, users, control);
     all_killed = all_killed || packet.kind == Control::kill;
   }

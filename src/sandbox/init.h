@@ -20,22 +20,25 @@ enum class Control : std::uint8_t {
                           // how many they were comes back
   join = 'j',             // one more process (join.h), for `session`
   session_signal = 'h',   // the number, and SIGCONT, to the process group of a session
+  connect = 'c',          // to `port` of the sandbox's loopback, IPv4's or 6's by number, for `session`
 };
 struct ControlPacket {
   Control kind = Control::go;
   std::uint8_t number = 0;
+  std::uint16_t port = 0;
   std::uint32_t session = 0;
 };
 
 // init → keeper: 'm' with the terminal's master (SCM_RIGHTS); 's' with how many processes got a
 // signal_catching, in `status`; 'r' with the end of one rank of a gang; 'e' with the end of the
 // user's process, of a gang's last, whose status is then that of the first that failed; 'n' with the
-// terminal's master of a session; 'x' with a session's end.
+// terminal's master of a session; 'x' with a session's end; 'c' with the socket of a connect that is
+// under way, or why there is none (errno) in `status`.
 struct InitPacket {
   char kind = 0;
   std::int32_t status = 0;         // as waitpid's; of 's' a count
   std::int32_t rank = 0;           // of 'r'
-  std::uint32_t session = 0;       // of 'n', 'x'
+  std::uint32_t session = 0;       // of 'n', 'x', 'c'
   std::int64_t largest_bytes = 0;  // resident, of the largest process
 };
 

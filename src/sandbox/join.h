@@ -6,6 +6,9 @@
 //   keeper ── join: JSON, streams ──▶ pid 1 ── fork ──▶ process      'n' (terminal), 'x' (end) come
 //   back
 //
+//   keeper ── connect: port ──▶ pid 1 ── connect(2) begun on loopback ──▶ 'c' with the socket comes
+//   back
+//
 // Trust: the keeper's packets are Loam's own. pid 1 never waits for anything of the job.
 #pragma once
 
@@ -36,10 +39,14 @@ struct JoinedStreams {
 
 // ---- keeper ----
 Result<JoinedStreams> send_join(int control, const Ids& ids, const Join& join);
+enum class Loopback : std::uint8_t { ipv4 = 4, ipv6 = 6 };
+Result<void> send_connect(int control, std::uint32_t session, Loopback where, std::uint16_t port);
 
 // ---- pid 1 ----
 // The pid, after the fork. `bytes` follow the ControlPacket.
 Result<pid_t> start_joined(const InitParts& parts, std::uint32_t session, std::string_view bytes,
                            const std::vector<Fd>& descriptors);
+// Begins to connect and gives the keeper the socket, which tells what became of it.
+void start_connection(int control, const ControlPacket& packet);
 
 }  // namespace loam::sandbox

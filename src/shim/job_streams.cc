@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -102,7 +103,9 @@ void JobStreams::write_input() {
     pending_input_.erase(0, static_cast<std::size_t>(count));
   }
   if (!to) pending_input_.clear();
-  if (input_ends_ && pending_input_.empty()) input_.reset();
+  if (!input_ends_ || !pending_input_.empty()) return;
+  if (input_) (void)::shutdown(input_.get(), SHUT_WR);  // a socket is read from as well
+  input_.reset();
 }
 
 void JobStreams::add_polls(std::vector<pollfd>& polls, bool read_output) const {

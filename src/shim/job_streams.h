@@ -30,6 +30,7 @@ class JobStreams {
   // The terminal is taken away: its session hears SIGHUP, reading and writing end.
   void hang_up(const Sink& sink);
   bool takes_input() const;  // there is room for more
+  bool output_ended() const { return pipes_came_ && !output_; }
   void resize(unsigned columns, unsigned rows);
   // The terminal's foreground process group, 0 where there is none.
   pid_t foreground_group() const;

@@ -222,6 +222,11 @@ bool Keeper::on_control() {
   if (packet.kind == 'x') sessions_.on_end(packet.session, packet.status);
   if (packet.kind == 'n' && !received.descriptors.empty())
     sessions_.take_terminal(packet.session, std::move(received.descriptors.front()));
+  if (packet.kind == 'c')
+    sessions_.take_connection(
+        packet.session,
+        received.descriptors.empty() ? Fd() : std::move(received.descriptors.front()),
+        packet.status);
   if (packet.kind == 's' && std::exchange(checkpoint_asked_, false) && packet.status == 0)
     terminate(plan_.checkpoint_grace_ms);
   if (packet.kind == 'm' && !received.descriptors.empty()) {

@@ -1,8 +1,8 @@
-// Processes that joined a running attempt (sandbox/join.h), each with the client that asked for it.
-// None of it is the job's output, and none of it keeps the job alive.
+// Processes that joined a running attempt (sandbox/join.h), and connections to its ports, each with
+// the client that asked for it. None of it is the job's output, and none of it keeps the job alive.
 //
-//   join packet + stream ─▶ waits for the job to run ─▶ process ─▶ its end, or the job's ─▶ exit
-//   frame
+//   join packet + stream ─▶ waits for the job to run ─▶ process, or socket ─▶ its end, or the job's
+//   ─▶ exit frame
 #pragma once
 
 #include <poll.h>
@@ -24,13 +24,15 @@ class Sessions {
   Sessions(std::string attempt, sandbox::Ids ids)
       : attempt_(std::move(attempt)), ids_(std::move(ids)) {}
 
-  // {"type":"join", argv, environment, terminal}, and the client's stream.
+  // {"type":"join", argv, environment, terminal} or {"type":"join", port}, and the client's stream.
   void add(const Json& packet, Fd stream);
   bool any() const { return !sessions_.empty(); }
   // Starts whoever waits. The control socket is to a pid 1 that has started the job.
   void start(int control);
   void take_terminal(std::uint32_t session, Fd master);
   void on_end(std::uint32_t session, int status);  // as waitpid's
+  // To a port: a socket that connects, or errno.
+  void take_connection(std::uint32_t session, Fd socket, int error);
   // The job has ended, or could not be started: with it all that had joined.
   void finish_all(const std::string& why);
   void drop_all() { sessions_.clear(); }
@@ -44,11 +46,18 @@ class Sessions {
   struct Session {
     std::uint32_t id = 0;
     sandbox::Join join;
-    Clients clients;  // one
+    std::uint16_t port = 0;  // instead of a process
+    sandbox::Loopback where = sandbox::Loopback::ipv4;
+    Fd connecting;
+    Clients clients;         // one
     JobStreams streams;
     bool started = false;
     bool finished = false;
   };
+  void start_process(Session& session, int control);
+  void start_connection(Session& session, int control);
+  void connected(Session& session, int control);
+  void refuse(Session& session, const std::string& why);
   void finish(Session& session, Json record);
   void signal(const Session& session, int number, int control);
   void on_frame(Session& session, const api::Frame& frame, int control);

@@ -78,5 +78,58 @@ TEST_F(ShimTest, ACommandThatIsNotThereSaysSo) {
   EXPECT_NE(client.error.find("no such program"), std::string::npos) << client.error;
 }
 
+Json port_packet(int port) { return Json::object({{"type", "join"}, {"port", port}}); }
+
+// Listens on `address`, says "up", answers what it was sent to the end, reversed.
+std::string answering(const std::string& address) {
+  return "exec python3 -c \"import socket\nserver = socket.create_server(('" + address +
+         "', 6006), family=socket.AF_INET6 if ':' in '" + address +
+         "' else socket.AF_INET)\nprint('up', flush=True)\nwhile True:\n  peer = server.accept()[0]\n  said = "
+         "b''.join(iter(lambda: peer.recv(9999), b''))\n  peer.sendall(said[::-1])\n  peer.close()\"";
+}
+
+class PortTest : public ShimTest, public testing::WithParamInterface<const char*> {};
+
+TEST_P(PortTest, AClientIsConnectedWithinTheJobsNetwork) {
+  plan_.network = api::Network::none;
+  Node node = start(answering(GetParam()));
+  await_output("up\n");
+  Client client;
+  client.attach(node, port_packet(6006));
+  client.send(api::AttachFrame::input, "what is ");
+  client.send(api::AttachFrame::input, "sent");
+  client.send(api::AttachFrame::input, "");  // shuts the sending side: the server reads to the end
+  ASSERT_TRUE(client.await());
+  EXPECT_EQ(client.output, "tnes si tahw");
+  EXPECT_EQ((*client.exit)["outcome"].as_string(), "exited");
+  EXPECT_FALSE(recorded().has_value()) << "the job ended with it";
+  EXPECT_EQ(output(), "up\n");
+}
+INSTANTIATE_TEST_SUITE_P(Loopback, PortTest, testing::Values("127.0.0.1", "::1"));
+
+TEST_F(ShimTest, WhereNobodyListensTheClientIsTold) {
+  plan_.network = api::Network::none;
+  Node node = start("echo running; sleep 600");
+  Client client;
+  client.attach(node, port_packet(6006));
+  ASSERT_TRUE(client.await());
+  EXPECT_EQ((*client.exit)["outcome"].as_string(), "failed_to_start");
+  EXPECT_EQ((*client.exit)["error"].as_string(), "port 6006 of the job: Connection refused");
+}
+
+TEST_F(ShimTest, AConnectionEndsWithTheJobAndAClientLeavesAlone) {
+  plan_.network = api::Network::none;
+  Node node = start(answering("127.0.0.1"));
+  await_output("up\n");
+  Client gone, stays;
+  gone.attach(node, port_packet(6006));
+  gone.hang_up();
+  stays.attach(node, port_packet(6006));
+  stays.send(api::AttachFrame::input, "begun");
+  node.send(Json::object({{"type", "kill"}}));
+  ASSERT_TRUE(stays.await());
+  EXPECT_EQ(node.receive_exit().outcome, api::Outcome::cancelled);
+}
+
 }  // namespace
 }  // namespace loam::shim

@@ -1,12 +1,13 @@
 """A shell in a live job: what it is, what it can and cannot do, and what ends it."""
-import os
+import concurrent.futures
+import http.client
 import pathlib
-import pty
 import signal
+import socket
 import subprocess
-import time
+import urllib.request
 
-from nodes import USER, kill, node_processes, user_command, wait_for
+from nodes import USER, free_port, kill, node_processes, user_command, wait_for
 from test_cli import on_terminal
 from test_hostile import OTHER, project_of, shared  # noqa: F401 (shared: a fixture)
 
@@ -156,3 +157,113 @@ def test_a_hostile_job_cannot_stop_its_own_end_by_its_shells(node):
         shell.communicate(timeout=90)
         assert shell.returncode != 0
     assert not [pid for pid in node.job_processes() if b"sleep\x00600" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+# --- a job's ports ---------------------------------------------------------------------------------
+
+SERVER = """import http.server, os, sys
+class Server(http.server.SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[::-1])
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Server).serve_forever()
+"""
+
+
+def serving_job(node, port, *options):
+    folder = node.project({"server.py": SERVER, "file.txt": "from within the job"})
+    return node.run("run", "--detach", *options, "--", "python3", "server.py", port, cwd=folder).stdout.strip()
+
+
+def forwarding(node, *arguments):
+    """A client that forwards, and the ports on which it listens."""
+    client = node.start("forward", *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    lines = [client.stdout.readline() for _ in arguments[1:]]
+    return client, [int(line.split()[0].rpartition(":")[2]) for line in lines]
+
+
+def fetched(port, body=None, path="/file.txt"):
+    """The answer's bytes, None where there is none."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", data=body, timeout=30) as answer:
+            return answer.read()
+    except OSError:
+        return None
+
+
+def test_a_port_of_a_job_without_a_network_is_reached_by_forward_alone(fresh_node):
+    node = fresh_node
+    run = serving_job(node, 6006, "--network", "none")
+    client, (port,) = forwarding(node, run, f"{free_port()}:6006")
+    try:
+        wait_for(lambda: fetched(port) == b"from within the job", what="the job's server")
+        # Both directions, more than any buffer on the way, several at once.
+        bodies = [bytes([i]) * 3_000_000 + b"end" for i in range(6)]
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            assert list(pool.map(lambda body: fetched(port, body), bodies)) == [body[::-1] for body in bodies]
+        # Another job's port is not this one's.
+        other = live_job(node, "exec sleep 600", "--network", "none")
+        second, (closed,) = forwarding(node, other, f"{free_port()}:6006")
+        assert fetched(closed) is None
+        second.send_signal(signal.SIGINT)
+        assert second.wait(timeout=60) == 0
+        assert "port 6006 of the job: Connection refused" in second.communicate()[1]
+        # The node's end changes nothing for who is connected.
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        for _ in range(2):
+            connection.request("GET", "/file.txt")
+            assert connection.getresponse().read() == b"from within the job"
+            kill(node_processes(node))
+        connection.close()
+        node.run("cancel", run, other)
+        assert client.wait(timeout=60) == 0 and f"{run} has ended" in client.communicate()[1]
+    finally:
+        client.kill()
+        client.communicate()
+
+
+def test_run_forwards_its_port_as_long_as_it_runs(node):
+    local = free_port()
+    folder = node.project({"server.py": SERVER, "file.txt": "from within the job"})
+    client = node.start("run", "--network", "none", "--port", f"{local}:7007", "--", "python3", "server.py", "7007", cwd=folder,
+                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for(lambda: fetched(local) == b"from within the job", what="the command's server")
+    client.send_signal(signal.SIGINT)
+    assert client.wait(timeout=60) == 130
+    out, said = client.communicate()
+    assert out == "" or "GET" in out, out
+    assert f"127.0.0.1:{local} is port 7007 of" in said
+    assert fetched(local) is None
+
+
+def test_with_the_machines_network_a_port_is_the_machines_own(node):
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    done = node.run("run", "--port", port, "--", "true", check=False)
+    assert done.returncode != 0 and f"127.0.0.1:{port}" in done.stderr and "--network none" in done.stderr
+    taken.close()
+    done = node.run("run", "--port", port, "--", "python3", "-c", f"import socket; socket.create_server(('127.0.0.1', {port}))",
+                    cwd=node.project({}))
+    assert f"port {port} of the command is 127.0.0.1:{port}" in done.stderr
+
+
+def test_forward_says_what_it_cannot(node):
+    ended = node.run("run", "--detach", "--", "true", cwd=node.project({})).stdout.strip()
+    wait_for(lambda: node.run("forward", ended, "6006", check=False).returncode == 1, what="the job's end")
+    assert "has ended" in node.run("forward", ended, "6006", check=False).stderr
+    for wrong in ("0", "65536", "x", "1:", ":1", "1:2:3"):
+        done = node.run("forward", ended, wrong, check=False)
+        assert done.returncode == 2 and "such as 6006" in done.stderr, (wrong, done)
+    assert node.run("forward", "999999", "6006", check=False).returncode == 1
+
+
+def test_another_users_job_is_not_forwarded(shared):  # noqa: F811
+    run = serving_job(shared, 6006, "--network", "none")
+    wait_for(lambda: "running" in shared.run("ps").stdout, what="the job's start")
+    done = shared.run_as(OTHER, "forward", run, "6006", check=False)
+    assert done.returncode != 0, done
+    shared.run("cancel", run)
