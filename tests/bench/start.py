@@ -6,12 +6,15 @@ plain fork+exec are printed as a Markdown table with versions, machine and date.
 the same namespaces)."""
 import argparse
 import datetime
+import fcntl
 import json
 import os
 import pathlib
 import platform
 import shutil
+import socket
 import statistics
+import struct
 import subprocess
 import tempfile
 import time
@@ -22,6 +25,7 @@ def version(*command):
     return (done.stdout + done.stderr).strip().splitlines()[0]
 
 
+F_OFD_SETLK = 37  # fcntl.h
 MADE_FOLDERS = ("proc", "sys", "dev", "tmp", "run")  # a container's own
 
 
@@ -56,6 +60,40 @@ def measure(command, cwd):
     return seconds * 1000
 
 
+def kept_plan(loam, project, state):
+    """The plan of a job that runs, and how to end it."""
+    run = subprocess.run([loam, "run", "--detach", "--", "sleep", "600"], cwd=project, check=True, capture_output=True, text=True).stdout.strip()
+    path = state / "attempts" / run / "plan.json"
+    while not path.exists():
+        time.sleep(0.01)
+    return json.loads(path.read_text()), run
+
+
+def measure_shim(shim, plan, folder):
+    """From the start of loam-shim, a program of its own here, to its word that the user's process runs; without a cgroup."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    plan = {**plan, "folder": str(folder), "argv": ["sleep", "600"], "cgroup": {"v1": [], "v2": ""}}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.fcntl(lock, F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    begin = time.perf_counter()
+    process = subprocess.Popen([shim, f"--lock={lock}", f"--node={theirs.fileno()}", str(folder)], pass_fds=(lock, theirs.fileno()))
+    os.close(lock)
+    theirs.close()
+    packet = json.loads(ours.recv(1 << 16))
+    seconds = time.perf_counter() - begin
+    if packet["type"] != "running":
+        raise SystemExit(f"loam-shim: {packet}")
+    for word in ("kill", "committed"):
+        ours.send(json.dumps({"type": word}).encode())
+        while word == "kill" and json.loads(ours.recv(1 << 16))["type"] != "exited":
+            pass
+    process.wait()
+    return seconds * 1000
+
+
 def private_bytes(pid):
     total = 0
     for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
@@ -84,7 +122,10 @@ def main():
     subprocess.run([loam, "node", "start"], check=True, stdout=subprocess.DEVNULL)
     times = {name: [] for name in commands}
     usable = dict(commands)
+    shim = "loam-shim (start to running)"
     try:
+        plan, run = kept_plan(loam, project, folder / "state")
+        times[shim] = []
         for name, command in commands.items():
             try:
                 measure(command, project)
@@ -94,6 +135,8 @@ def main():
         for _ in range(options.n):
             for name, command in usable.items():
                 times[name].append(measure(command, project))
+            times[shim].append(measure_shim(str(pathlib.Path(loam).with_name("loam-shim")), plan, folder / "shim"))
+        subprocess.run([loam, "cancel", run], check=True, stdout=subprocess.DEVNULL)
         node = json.loads(subprocess.run([loam, "node", "status", "--json"], capture_output=True, check=True).stdout)
         node_private = private_bytes(node["pid"])
     finally:
@@ -104,7 +147,7 @@ def main():
     print(f"loam: {version(loam, 'version')}; {version('unshare', '--version')}; "
           + "; ".join(version(tool, "--version") for tool in ("bwrap", "runc") if shutil.which(tool)) + "\n")
     print("| command | median ms | min | max | over fork+exec, ms |\n| --- | --- | --- | --- | --- |")
-    for name in usable:
+    for name in [*usable, shim]:
         median = statistics.median(times[name])
         print(f"| {name} | {median:.1f} | {min(times[name]):.1f} | {max(times[name]):.1f} | {median - base:.1f} |")
     print(f"\nnode at rest: {node_private / 1048576:.1f} MiB private")
