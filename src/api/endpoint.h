@@ -12,6 +12,7 @@
 //                                   other signatures than the connected ones were refused
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -20,6 +21,8 @@
 #include "base/result.h"
 
 namespace loam::api {
+
+inline constexpr std::chrono::seconds kReplicaWait{10};
 
 struct ReplicaPlan {
   std::string attempt;         // names the folder; a gone replica is simply not listed any more
@@ -33,7 +36,7 @@ struct ModelPlan {
   std::int64_t batch_delay_max_us = 0;
   std::uint32_t queue_max = 1024;       // requests waiting; more are 429
   std::int64_t request_timeout_ms = 60'000;
-  bool expected = false;       // a replica starts or is about to: requests had better wait for it
+  bool expected = false;       // a replica starts or is about to: requests wait for it, kReplicaWait at most
   std::vector<ReplicaPlan> replicas;
 };
 

@@ -1,8 +1,15 @@
 #include "gateway/batch_queue.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace loam::gateway {
+
+void BatchQueue::push(JobPtr job) {
+  auto at = jobs_.end();
+  while (at != jobs_.begin() && (*std::prev(at))->arrived_ns > job->arrived_ns) --at;
+  jobs_.insert(at, std::move(job));
+}
 
 JobPtr BatchQueue::remove(const Exchange* exchange) {
   const auto found = std::find_if(jobs_.begin(), jobs_.end(), [&](const JobPtr& job) {

@@ -35,7 +35,8 @@ class BatchQueue {
   void claim(const Exchange* exchange) { claims_.insert(exchange); }
   void unclaim(const Exchange* exchange) { claims_.erase(exchange); }
 
-  void push(JobPtr job) { jobs_.push_back(std::move(job)); }
+  // Behind those that arrived before it.
+  void push(JobPtr job);
   std::size_t size() const { return jobs_.size(); }
   // Null where it is not here.
   JobPtr remove(const Exchange* exchange);

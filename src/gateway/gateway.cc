@@ -113,6 +113,14 @@ void Gateway::apply(const api::EndpointPlan& plan) {
   }
 }
 
+// Where the workers of one version are gone before its place in the plan is, another may be ready.
+void Gateway::move_waiting() {
+  for (const auto& model : models_) {
+    const Model* other = find(model->name(), "");
+    if (model->ready_replicas() == 0 && other->ready_replicas() > 0) hand_over(*model);
+  }
+}
+
 // Who waits for a model without asking for a version gets the one that is left.
 void Gateway::hand_over(Model& gone) {
   Model* other = find(gone.name(), "");
@@ -146,6 +154,7 @@ void Gateway::changed() {
   loop_.later([this] {
     status_due_ = false;
     write_status();
+    move_waiting();
   });
 }
 

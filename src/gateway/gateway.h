@@ -40,6 +40,7 @@ class Gateway : private HttpHandler {
   Result<void> watch_signals();
   Result<void> follow_plan();
   void apply(const api::EndpointPlan& plan);
+  void move_waiting();
   void hand_over(Model& gone);
   void begin_stop();
   void go_on_stopping();

@@ -135,8 +135,10 @@ class BatchTest : public testing::Test {
   ExchangePtr exchange() {
     return std::make_shared<Exchange>(trace::RequestId{}, [](Exchange&, const HttpResponse&) {});
   }
-  const Exchange* add(std::uint32_t rows, std::int64_t deadline_ns = 1'000'000) {
+  const Exchange* add(std::uint32_t rows, std::int64_t deadline_ns = 1'000'000,
+                      std::int64_t arrived_ns = 0) {
     auto job = std::make_unique<Job>();
+    job->arrived_ns = arrived_ns;
     job->exchange = exchange();
     job->infer.rows = rows;
     job->deadline_ns = deadline_ns;
@@ -169,6 +171,12 @@ TEST_F(BatchTest, NeverSplitsNorOvertakes) {
   EXPECT_EQ(close(), (Rows{5, 1}));
   EXPECT_EQ(close(), (Rows{8}));
   EXPECT_EQ(close(), Rows{});
+}
+
+TEST_F(BatchTest, WhatCameBeforeStandsBefore) {
+  queue_.configure(8, 0);
+  for (const std::uint32_t arrived : {2u, 4u, 4u, 1u, 3u}) add(arrived, 1'000'000, arrived);
+  EXPECT_EQ(close(), (Rows{1, 2, 3}));
 }
 
 TEST_F(BatchTest, WaitsForAClaimAtMostTheDelayAndOnlyOnce) {

@@ -5,7 +5,7 @@
 //                                                    on_completed: copy out, log, answer ─▶ pump
 //
 // The replica is chosen when the batch closes. Requests wait while every worker is busy, and, up to
-// kStartWait, while one is still to come: the plan lists a replica, or says that one is expected.
+// api::kReplicaWait, while one is still to come: the plan lists a replica, or says that one is expected.
 // Threads: the loop's. Trust: see worker.h and infer.h.
 #pragma once
 
@@ -27,7 +27,6 @@
 
 namespace loam::gateway {
 
-inline constexpr std::chrono::seconds kStartWait{10};  // for a worker that is to come
 inline constexpr std::string_view kNoReplica =
     "no replica of this model is running, and none is about to start";
 

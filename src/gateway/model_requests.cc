@@ -9,7 +9,7 @@
 namespace loam::gateway {
 namespace {
 
-constexpr std::int64_t kStartWaitNs = std::chrono::nanoseconds(kStartWait).count();
+constexpr std::int64_t kStartWaitNs = std::chrono::nanoseconds(api::kReplicaWait).count();
 
 std::uint32_t microseconds(std::int64_t ns) {
   return static_cast<std::uint32_t>(std::clamp<std::int64_t>(ns / 1000, 0, UINT32_MAX));
@@ -49,7 +49,11 @@ void Model::admit(const ExchangePtr& exchange, std::int64_t arrived_ns) {
         exchange, error_response(429, std::to_string(plan_.queue_max) + " requests wait already"),
         arrived_ns);
   if (!pool_) {
-    undecoded_.push_back({exchange, arrived_ns});
+    // What another version leaves us came before.
+    const auto later = std::find_if(undecoded_.begin(), undecoded_.end(), [&](const Waiting& item) {
+      return item.arrived_ns > arrived_ns;
+    });
+    undecoded_.insert(later, {exchange, arrived_ns});
     return schedule_deadlines();
   }
   auto infer = decode_infer(exchange->request, pool_->signature(), pool_->batch_max());

@@ -16,7 +16,6 @@ namespace {
 constexpr std::int64_t kPauseFirstMs = 100;
 constexpr std::int64_t kPauseLastMs = 30'000;
 constexpr std::int64_t kLivedMs = 60'000;  // after this the pauses begin anew
-constexpr std::int64_t kPauseExpectedMs = 10'000;  // what requests wait for a replica (gateway/model.h)
 constexpr int kReplicaFoldersKept = 10;    // of a replica that dies again and again
 
 std::int64_t microseconds(std::chrono::nanoseconds duration) {
@@ -198,7 +197,7 @@ bool Services::is_expected(const JobRow& job) {
   if (runs_.attempt_alive(job.id)) return true;
   const auto pause = pauses_.find(job.id);
   return runs_.node.queue.placement(job.id) != nullptr &&
-         (pause == pauses_.end() || pause->second.wait_ms <= kPauseExpectedMs);
+         (pause == pauses_.end() || std::chrono::milliseconds(pause->second.wait_ms) <= api::kReplicaWait);
 }
 
 // The folders of the replicas that answer.

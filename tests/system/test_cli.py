@@ -183,12 +183,12 @@ def test_a_misspelt_handler_is_named_before_anything_runs(node):
     for verb in ("check", "up", "serve"):
         done = node.run(verb, cwd=folder, check=False)
         assert done.returncode == 2, done
-        assert "loam.yaml:4:27: services.s.handler: 'serve.py' defines no 'predit' at its top level; did you mean 'predict'?" in done.stderr
+        assert "loam.yaml:4:26: services.s.handler: 'serve.py' defines no 'predit' at its top level; did you mean 'predict'?" in done.stderr
     (folder / "serve.py").rename(folder / "server.py")
     for verb in ("check", "up"):
         done = node.run(verb, cwd=folder, check=False)
         assert done.returncode == 2, done
-        assert "loam.yaml:4:27: services.s.handler: 'serve.py': no such file in the project; did you mean 'server.py'?" in done.stderr
+        assert "loam.yaml:4:26: services.s.handler: 'serve.py': no such file in the project; did you mean 'server.py'?" in done.stderr
 
 
 def test_usage(node):

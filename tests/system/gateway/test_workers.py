@@ -149,6 +149,23 @@ def test_a_version_that_goes_leaves_its_requests_to_the_other(endpoint):
     asked.close()
 
 
+def test_who_waits_for_one_version_gets_the_other_that_is_ready_first(endpoint):
+    endpoint.model()["expected"] = True
+    endpoint.model()["queue_max"] = 1
+    endpoint.start()
+    waiting = post(endpoint, vector_request([0, 1, 2, 3]))
+    eventually(lambda: endpoint.infer(vector_request([0, 0, 0, 0])).status == 429, "it waits")
+    first = endpoint.plan["models"].pop()
+    endpoint.add_model(version="2")
+    attempt = endpoint.add_attempt(write=False)
+    endpoint.plan["models"].insert(0, first)
+    endpoint.write_plan()
+    endpoint.start_worker("identity.py:predict", attempt=attempt)
+    answer = waiting.getresponse()
+    assert answer.status == 200 and json.loads(answer.read())["model_version"] == "2"
+    waiting.close()
+
+
 def test_ready_where_one_version_of_each_model_is(identity):
     identity.add_model(version="2")
     identity.write_plan()
