@@ -13,7 +13,9 @@ namespace loam {
 
 Result<Fd> open_beneath(int folder, const std::string& path, int flags, Links links) {
   open_how how{};
-  how.flags = static_cast<unsigned>(flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  // openat2 refuses flags that mean nothing beside O_PATH.
+  if ((flags & O_PATH) == 0) flags |= O_NONBLOCK | O_NOCTTY;
+  how.flags = static_cast<unsigned>(flags | O_CLOEXEC);
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
   if (links == Links::refuse) how.resolve |= RESOLVE_NO_SYMLINKS;
   for (;;) {

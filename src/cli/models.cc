@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "cli/signals.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
 #include "cli/words.h"
@@ -71,26 +72,43 @@ int show_model(Context& context) {
   return kExitOk;
 }
 
+// One line of what was no part of the model; nothing where all was taken.
+void tell_left_out(Console& console, const Json& imported) {
+  const std::vector<std::string> names = imported["left_out"].as_strings();
+  if (names.empty()) return;
+  const auto more = imported["left_out_count"].as_int() - static_cast<std::int64_t>(names.size());
+  console.warn("left out (.git, sockets, fifos and devices are no part of a model): " + printable(join(names, ", ")) +
+               (more > 0 ? " and " + std::to_string(more) + " more" : ""));
+}
+
 int import_model(Context& context) {
   const std::string path = context.arguments.value("PATH");
   char* resolved = ::realpath(path.c_str(), nullptr);
   if (resolved == nullptr) {
-    const auto failure = fail_errno(path);
-    return report(context, failure.value());
+    const auto failure = fail_errno(printable(path));
+    return report(context, {failure.value().code, failure.value().text + "; expected the folder that holds the model's files"});
   }
   const std::string folder(resolved);
   ::free(resolved);
   const std::string name = context.arguments.value("name", folder.substr(folder.rfind('/') + 1));
   if (!is_utf8(folder) || !is_utf8(name))
     return report(context, {ErrorCode::invalid, "the folder's path is no UTF-8 text"});
-  const Answer answer =
-      ask(context, "POST", "/v1/models/import", Json::object({{"path", folder}, {"name", name}}));
-  if (answer.status != kExitOk) return answer.status;
+  const auto node = connect_node(context);
+  if (!node) return report(context, node.error());
+  Signals signals;
+  const engines::Wake wake{signals.fd(), [&] {
+                             const int number = signals.next();
+                             return number == 0 || number == SIGWINCH;
+                           }};
+  // The node ends what it does for a client that goes away.
+  auto imported = node->call("POST", "/v1/models/import", Json::object({{"path", folder}, {"name", name}}), &wake);
+  if (!imported && imported.error().code == ErrorCode::cancelled) imported.error().text = "interrupted; nothing was imported";
+  if (!imported) return report(context, imported.error());
+  tell_left_out(context.console, *imported);
   if (context.json())
-    context.console.print_text(answer.body.pretty() + "\n");
+    context.console.print_text(imported->pretty() + "\n");
   else
-    context.console.print("imported " + plain_text(answer.body["name"]) + "@" +
-                          plain_text(answer.body["version"]));
+    context.console.print("imported " + plain_text((*imported)["name"]) + "@" + plain_text((*imported)["version"]));
   return kExitOk;
 }
 

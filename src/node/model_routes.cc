@@ -1,6 +1,8 @@
 // Models and their versions: listed, shown, imported, removed.
 #include <fcntl.h>
 
+#include <limits>
+
 #include "base/clock.h"
 #include "base/text.h"
 #include "node/runs_impl.h"
@@ -15,6 +17,7 @@ struct Import {
   ModelVersion version;
   std::shared_ptr<store::Store::Pin> pin;
   Result<store::TreeInfo> tree = store::TreeInfo{};
+  CallStop stop;  // once its client has gone
 };
 
 Json models_json(const std::vector<ModelVersion>& versions) {
@@ -46,6 +49,46 @@ Error no_model(std::string_view text, const std::vector<std::string>& names) {
                                     (near.empty() ? "" : "; did you mean '" + near + "'?")};
 }
 
+// On a worker. A model may be of any size.
+void read_model(Runs::Impl& runs, Import& import, const std::string& path) {
+  constexpr auto kNoLimit = std::numeric_limits<std::uint64_t>::max();
+  const store::TreeOptions options{.owner_root = true, .size_bytes_max = kNoLimit, .file_size_bytes_max = kNoLimit};
+  const auto take = [&](int fd) -> Result<void> {
+    import.tree = runs.node.store.put_tree_from_snapshot(fd, options);
+    if (!import.tree) return tl::unexpected(import.tree.error());
+    return {};
+  };
+  if (import.stop.stopped()) return;
+  auto streamed = runs.node.helpers.stream(import.reader, {"__import", path}, "", take, &import.stop);
+  if (!streamed) import.tree = tl::unexpected(streamed.error());
+}
+
+// On the loop.
+void add_model(Runs::Impl& runs, Import& import, const ResponderPtr& responder) {
+  if (import.stop.stopped()) return;  // nobody has heard of it, and nobody will
+  if (!import.tree) return responder->reply_error(import.tree.error());
+  ModelVersion& version = import.version;
+  version.version = runs.models.next_version(version.uid, version.name);
+  version.tree = import.tree->digest.hex();
+  version.size_bytes = static_cast<std::int64_t>(import.tree->size_bytes);
+  version.created_ms = wall_ms();
+  const auto record = runs.node.store.put_record(
+      trace::model_record({.model = version.name,
+                           .version = static_cast<int>(version.version),
+                           .tree = version.tree,
+                           .size_bytes = import.tree->size_bytes,
+                           .run = "",
+                           .imported_from = version.imported,
+                           .created_ms = version.created_ms}));
+  if (!record) return responder->reply_error(record.error());
+  version.record = record->hex();
+  runs.models.add(version);
+  responder->reply(201, Json::object({{"name", version.name},
+                                      {"version", version.version},
+                                      {"left_out", printable_array(import.tree->skipped_names)},
+                                      {"left_out_count", static_cast<std::int64_t>(import.tree->skipped)}}));
+}
+
 void import_model(Runs::Impl& runs, const Request& request, const ResponderPtr& responder) {
   auto import = std::make_shared<Import>();
   const std::string path = request.body["path"].as_string();
@@ -55,43 +98,16 @@ void import_model(Runs::Impl& runs, const Request& request, const ResponderPtr& 
   const auto name = parse_model_name(import->version.name);
   if (!name || name->version)
     return responder->reply_error(
-        {ErrorCode::invalid, "name: expected a model's name without a version, found '" +
-                                 printable(import->version.name) + "'"});
+        {ErrorCode::invalid, "name: expected a model's name (letters, digits, - _ .) without a version, found '" +
+                                 printable(import->version.name) + "'; give one with --name NAME"});
   import->reader = ids_of(request.caller);
   import->version.uid = request.caller.uid;
   import->version.imported = printable(path);
   import->pin = runs.node.store.pin();
+  responder->on_closed([import] { import->stop.stop(); });
   runs.node.loop.offload_for(
-      import->reader.uid,
-      [&runs, import, path] {
-        auto streamed =
-            runs.node.helpers.stream(import->reader, {"__import", path}, "", [&](int fd) -> Result<void> {
-              import->tree = runs.node.store.put_tree_from_tar(fd, {.owner_root = true});
-              if (!import->tree) return tl::unexpected(import->tree.error());
-              return {};
-            });
-        if (!streamed) import->tree = tl::unexpected(streamed.error());
-      },
-      [&runs, import, responder] {
-        if (!import->tree) return responder->reply_error(import->tree.error());
-        ModelVersion& version = import->version;
-        version.version = runs.models.next_version(version.uid, version.name);
-        version.tree = import->tree->digest.hex();
-        version.size_bytes = static_cast<std::int64_t>(import->tree->size_bytes);
-        version.created_ms = wall_ms();
-        const auto record = runs.node.store.put_record(
-            trace::model_record({.model = version.name,
-                                 .version = static_cast<int>(version.version),
-                                 .tree = version.tree,
-                                 .size_bytes = import->tree->size_bytes,
-                                 .run = "",
-                                 .imported_from = version.imported,
-                                 .created_ms = version.created_ms}));
-        if (!record) return responder->reply_error(record.error());
-        version.record = record->hex();
-        runs.models.add(version);
-        responder->reply(201, Json::object({{"name", version.name}, {"version", version.version}}));
-      });
+      import->reader.uid, [&runs, import, path] { read_model(runs, *import, path); },
+      [&runs, import, responder] { add_model(runs, *import, responder); });
 }
 
 void remove_versions(Runs::Impl& runs, const Request& request, const Routes::Params& params,

@@ -326,6 +326,7 @@ UserIds ids_of(const Caller& caller);
 // What an attempt printed last, at most `bytes_max`.
 std::string output_tail(const std::string& attempt_folder, std::size_t bytes_max);
 std::string describe_exit(const api::ExitRecord& record);
+Json printable_array(const std::vector<std::string>& foreign);
 bool succeeded(const api::ExitRecord& record);
 // A Folder over a snapshot; data patterns were looked up with the user's rights.
 class SnapshotFolder : public spec::Folder {

@@ -98,6 +98,12 @@ void verify_store(Runs::Impl& runs, const ResponderPtr& responder) {
 
 }  // namespace
 
+Json printable_array(const std::vector<std::string>& foreign) {
+  Json list{Json::Array{}};
+  for (const std::string& text : foreign) list.push(printable(text));
+  return list;
+}
+
 void Runs::Impl::store_routes(Routes& routes) {
   routes.add("GET", "/v1/store",
              [this](const Request& request, const Routes::Params&, ResponderPtr responder) {

@@ -1,9 +1,11 @@
 #include "node/user_child.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -84,11 +86,29 @@ Error error_of_child(const Fd& standard_error, int status, const std::string& na
 
 }  // namespace
 
+void CallStop::stop() {
+  const std::lock_guard lock(mutex_);
+  stopped_ = true;
+  if (child_) (void)::syscall(SYS_pidfd_send_signal, child_.get(), SIGKILL, nullptr, 0);
+}
+
+bool CallStop::stopped() const {
+  const std::lock_guard lock(mutex_);
+  return stopped_;
+}
+
+void CallStop::watch(const Child& child) {
+  const std::lock_guard lock(mutex_);
+  child_ = Fd(::fcntl(child.pidfd(), F_DUPFD_CLOEXEC, 0));
+  if (stopped_) (void)child.signal(SIGKILL);
+}
+
 UserHelpers::UserHelpers() : server_({"/proc/self/exe", "__serve"}, environment()) {}
 
 Result<void> UserHelpers::stream(const UserIds& user, const std::vector<std::string>& arguments,
                                  std::string_view input,
-                                 const std::function<Result<void>(int output_fd)>& consume) {
+                                 const std::function<Result<void>(int output_fd)>& consume,
+                                 CallStop* stop) {
   const Fd standard_input = LOAM_TRY(memory_file(input));
   const Fd standard_error = LOAM_TRY(memory_file({}));
   Pipe output = LOAM_TRY(output_stream());
@@ -97,6 +117,7 @@ Result<void> UserHelpers::stream(const UserIds& user, const std::vector<std::str
   Child child =
       LOAM_TRY(server_.fork(all, {standard_input.get(), output.write_end.get(), standard_error.get()}));
   output.write_end.reset();
+  if (stop != nullptr) stop->watch(child);
   auto consumed = consume(output.read_end.get());
   output.read_end.reset();  // a child that still writes gets SIGPIPE
   if (!consumed && consumed.error().code == ErrorCode::busy) {
@@ -108,6 +129,7 @@ Result<void> UserHelpers::stream(const UserIds& user, const std::vector<std::str
     return consumed;
   }
   const int status = LOAM_TRY(wait_for_end(child));
+  if (stop != nullptr && stop->stopped()) return fail(ErrorCode::cancelled, "stopped: its client has gone");
   // Killed by SIGPIPE because we stopped reading: our own finding is the reason.
   const bool we_stopped = WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE && !consumed;
   if (status != 0 && !we_stopped)

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,21 @@ struct UserIds {
   std::vector<std::uint32_t> groups;
 };
 
+// Ends a call whose result nobody wants any more, from any thread, also before its child is there.
+class CallStop {
+ public:
+  void stop();
+  bool stopped() const;
+
+ private:
+  friend class UserHelpers;
+  void watch(const Child& child);
+
+  mutable std::mutex mutex_;
+  bool stopped_ = false;
+  Fd child_;  // its pidfd
+};
+
 class UserHelpers {
  public:
   UserHelpers();
@@ -28,9 +44,9 @@ class UserHelpers {
   void stop() { server_.stop(); }
 
   // `consume` reads the child's standard output; the child's own error, where it has one, wins over
-  // consume's.
+  // consume's. `stop`: the child is killed (cancelled).
   Result<void> stream(const UserIds& user, const std::vector<std::string>& arguments, std::string_view input,
-                      const std::function<Result<void>(int output_fd)>& consume);
+                      const std::function<Result<void>(int output_fd)>& consume, CallStop* stop = nullptr);
   // The child's whole standard output (at most 256 MiB).
   Result<std::string> call(const UserIds& user, const std::vector<std::string>& arguments,
                            std::string_view input = {});

@@ -101,13 +101,14 @@ Result<void> write_lock(const std::string& folder) {
   return written;
 }
 
-// Weights may be of any size, so a model's folder goes as a tar stream, not as a snapshot.
 Result<void> import(const std::string& folder) {
-  const Fd top = LOAM_TRY(open_folder(folder));
-  if (::fchdir(top.get()) != 0) return fail_errno(printable(folder));
-  ::execlp("tar", "tar", "--format=posix", "--sort=name", "--exclude-vcs", "-cf", "-", ".",
-           nullptr);
-  return fail_errno("tar");
+  struct stat status {};
+  if (::stat(folder.c_str(), &status) == 0 && !S_ISDIR(status.st_mode))
+    return fail(ErrorCode::invalid, printable(folder) + ": is no folder; a model is one: put its files into a folder of "
+                                                        "their own and import that");
+  auto walked = store::walk_project(folder, {.data_patterns = {}, .always_skip = {}, .model = true}, STDOUT_FILENO);
+  if (!walked) return in_context(printable(folder), walked.error());
+  return walked;
 }
 
 Result<void> owner(const std::string& folder) {

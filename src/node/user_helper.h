@@ -7,7 +7,7 @@
 //   __read FOLDER NAME                                             → stdout the file's bytes
 //   __write-lock FOLDER   stdin the new content of loam.lock
 //   __owner FOLDER                                                 → stdout the owner's uid
-//   __import FOLDER                                                → stdout a tar stream
+//   __import FOLDER                                                → stdout snapshot stream of a model
 //
 // Failure: exit status 1 and {"code","text"} on standard error. Nothing here has rights that the user lacks.
 #pragma once

@@ -27,6 +27,9 @@ inline constexpr std::size_t kFingerprintFilesMax = 100'000;
 struct WalkOptions {
   std::vector<std::string> data_patterns;  // files of data: — left out
   std::vector<std::string> always_skip;    // paths, such as an output folder lying in the project
+  // A model's folder: neither ignore files nor limits of size; what is left out is named in the stream; one
+  // without any file, or with a link out of the folder (which would lead nowhere in a sandbox), is an error.
+  bool model = false;
 };
 
 // Runs with the user's own ids (openat2 RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS |

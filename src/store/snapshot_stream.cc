@@ -71,6 +71,11 @@ Result<void> SnapshotWriter::content(std::string_view bytes) {
   return frame(Frame::content, bytes);
 }
 
+Result<void> SnapshotWriter::left_out(std::string_view path) {
+  ++entries_;
+  return frame(Frame::left_out, path);
+}
+
 Result<void> SnapshotWriter::error(const Error& error) {
   LOAM_CHECK(frame(Frame::error, std::string(error_code_name(error.code)) + "\n" +
                                      error.text.substr(0, 64 * 1024)));

@@ -21,6 +21,7 @@ enum class Frame : char {
   symlink = 'L',  // u32 bytes of path, path, target
   file = 'F',     // u32 mode, u64 size, path; then content frames that sum up to size
   content = 'B',  // bytes
+  left_out = 'S', // path
   error = 'X',    // code's name, '\n', text: the walk failed, nothing follows
   end = 'E',      // u64 entries, u64 bytes of content, u32 crc
 };
@@ -33,6 +34,7 @@ class SnapshotWriter {
   Result<void> symlink(std::string_view path, std::string_view target);
   Result<void> file(std::string_view path, std::uint32_t mode, std::uint64_t size_bytes);
   Result<void> content(std::string_view bytes);
+  Result<void> left_out(std::string_view path);
   Result<void> error(const Error& error);
   Result<void> end();
   std::uint64_t content_bytes() const { return content_bytes_; }

@@ -1,6 +1,8 @@
 #include "store/snapshot.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <thread>
 
@@ -55,6 +57,33 @@ class Snapshot : public ::testing::Test {
   std::unique_ptr<Store> store_;
   Result<void> walked_;
 };
+
+TEST_F(Snapshot, AModelIsWholeAndNamesWhatIsLeftOut) {
+  const WalkOptions model{.data_patterns = {}, .always_skip = {}, .model = true};
+  project_.file(".gitignore", "*.bin\n");
+  project_.file("weights.bin", std::string(300'000, 'w'));
+  project_.file(".git/config", "x");
+  project_.symlink("current", "weights.bin");
+  project_.symlink("dangling", "absent");
+  ASSERT_EQ(::mkfifo((project_ / "fifo").c_str(), 0600), 0);
+  const auto info = take(model);
+  ASSERT_TRUE(info.has_value()) << info.error().text;
+  EXPECT_EQ(info->skipped, 2u);
+  EXPECT_EQ(info->skipped_names, (Paths{".git", "fifo"}));
+  EXPECT_EQ(paths(model), (Paths{".gitignore", "current", "dangling", "weights.bin"}));
+}
+
+TEST_F(Snapshot, AModelHasFilesAndNoWayOut) {
+  const WalkOptions model{.data_patterns = {}, .always_skip = {}, .model = true};
+  ASSERT_EQ(::mkdir((project_ / "empty").c_str(), 0755), 0);
+  EXPECT_NE(take(model).error().text.find("has no file"), std::string::npos);
+  project_.file("weights.bin", "w");
+  for (const char* target : {"/etc/hostname", "../outside", "empty/../../x"}) {
+    ASSERT_EQ(::symlink(target, (project_ / "link").c_str()), 0);
+    EXPECT_NE(take(model).error().text.find("link: is a link out of the folder"), std::string::npos) << target;
+    ASSERT_EQ(::unlink((project_ / "link").c_str()), 0);
+  }
+}
 
 TEST_F(Snapshot, HoldsTheProjectAsItIsOwnedByRoot) {
   project_.file("train.py", "print()\n", 0755);

@@ -32,6 +32,9 @@ class SnapshotReader {
         case Frame::file:
           LOAM_CHECK(file());
           break;
+        case Frame::left_out:
+          stage_.skip(payload_);
+          break;
         case Frame::error:
           return reported_error();
         case Frame::end:

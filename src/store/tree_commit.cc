@@ -34,6 +34,7 @@ Result<TreeInfo> TreeStage::commit() {
   TreeInfo info = info_of(all);
   info.digest = sha256_of(text);
   info.skipped = skipped_;
+  info.skipped_names = skipped_names_;
   {
     const MutexLock lock(layout_.names);
     struct stat status {};

@@ -134,6 +134,11 @@ Result<void> TreeStage::add_hard_link(const std::string& path, const std::string
   return {};
 }
 
+void TreeStage::skip(const std::string& path) {
+  ++skipped_;
+  if (!path.empty() && skipped_names_.size() < kSkippedNamesMax) skipped_names_.push_back(path);
+}
+
 Result<void> TreeStage::check_size(const std::string& path, std::uint64_t size_bytes) {
   const std::uint64_t file_max = options_.file_size_bytes_max;
   if (file_max != 0 && size_bytes > file_max)

@@ -37,6 +37,7 @@ inline constexpr std::size_t kSmallFileMax =
     256 * 1024;  // hashed in memory, written only where it is new
 inline constexpr std::size_t kHeldBytesMax = 256 * 1024;  // of all files of a tree that needs no workers
 inline constexpr std::size_t kHeldFilesMax = 64;
+inline constexpr std::size_t kSkippedNamesMax = 20;  // more are only counted
 
 // Where a file's bytes are. Exactly one of the three.
 struct Content {
@@ -55,7 +56,7 @@ class TreeStage {
   Result<void> add_symlink(const std::string& path, const Meta& meta, const std::string& target);
   Result<void> add_file(const std::string& path, const Meta& meta, Content content);
   Result<void> add_hard_link(const std::string& path, const std::string& target);
-  void skip() { ++skipped_; }
+  void skip(const std::string& path = {});
   bool keeps_xattrs() const { return !options_.owner_root; }
 
   struct Spool {
@@ -121,6 +122,7 @@ class TreeStage {
   std::string last_parent_;  // the folder whose parents were checked last: most entries share it
   std::uint64_t size_bytes_ = 0;
   std::uint64_t skipped_ = 0;
+  std::vector<std::string> skipped_names_;
   std::uint64_t spools_ = 0;
   std::vector<Task> held_;
   std::uint64_t held_bytes_ = 0;

@@ -23,18 +23,27 @@ constexpr const char* kIgnoreFiles[] = {".gitignore",
 
 class Walk {
  public:
-  Walk(const WalkOptions& options, SnapshotWriter& writer) : options_(options), writer_(writer) {
+  Walk(int top, const WalkOptions& options, SnapshotWriter& writer)
+      : top_(top), options_(options), writer_(writer) {
     for (const std::string& pattern : options.data_patterns)
       data_.emplace_back(pattern.starts_with("./") ? pattern.substr(2) : pattern);
   }
 
+  Result<void> all() {
+    LOAM_CHECK(folder(top_, ""));
+    if (!options_.model || files_ > 0) return {};
+    return fail(ErrorCode::invalid, "has no file that could be imported; expected the folder that holds the model's files");
+  }
+
+ private:
   Result<void> folder(int fd, const std::string& path) {
     struct stat status {};
     if (::fstat(fd, &status) != 0) return cannot_read(path);
     LOAM_CHECK(check_path(path));
     LOAM_CHECK(writer_.folder(path, status.st_mode & kPlainModeBits));
     const std::size_t rules_before = rules_.size();
-    for (const char* name : kIgnoreFiles) LOAM_CHECK(add_rules(fd, name, path));
+    if (!options_.model)
+      for (const char* name : kIgnoreFiles) LOAM_CHECK(add_rules(fd, name, path));
     auto names = names_in(fd, kTreeEntriesMax);
     if (!names) return in_context(shown(path), names.error());
     for (const std::string& name : *names)
@@ -43,15 +52,15 @@ class Walk {
     return {};
   }
 
- private:
   static std::string shown(const std::string& path) { return path.empty() ? "." : printable(path); }
 
-  static tl::unexpected<Error> cannot_read(const std::string& path) {
+  tl::unexpected<Error> cannot_read(const std::string& path) const {
     const int error = errno;
     auto failed = fail_errno(shown(path), error);
     if (error == EACCES || error == EPERM)
       return fail(ErrorCode::denied,
-                  failed.value().text + "; make it readable, or name it in .loamignore");
+                  failed.value().text + (options_.model ? "; make it readable (chmod u+r), or move it out of the folder"
+                                                        : "; make it readable, or name it in .loamignore"));
     return failed;
   }
 
@@ -84,7 +93,7 @@ class Walk {
       if (errno == ENOENT) return {};  // gone since the folder was read: an editor's temporary file
       return cannot_read(path);
     }
-    if (is_left_out(path, name, S_ISDIR(status.st_mode))) return {};
+    if (is_left_out(path, name, S_ISDIR(status.st_mode))) return leave_out(path);
     LOAM_CHECK(check_path(path));
     if (S_ISLNK(status.st_mode)) return symlink(parent, name, path);
     if (S_ISDIR(status.st_mode)) {
@@ -92,19 +101,27 @@ class Walk {
       if (!fd) return cannot_read(path);
       return folder(fd->get(), path);
     }
-    if (!S_ISREG(status.st_mode)) return {};
-    if (status.st_size > static_cast<off_t>(kSnapshotFileBytesMax))
+    if (!S_ISREG(status.st_mode)) return leave_out(path);
+    if (!options_.model && status.st_size > static_cast<off_t>(kSnapshotFileBytesMax))
       return too_large(path, status.st_size);
     const auto fd = open_beneath(parent, name, O_RDONLY | O_NOFOLLOW);
     if (!fd) return cannot_read(path);
     return file(fd->get(), path);
   }
 
+  Result<void> leave_out(const std::string& path) {
+    return options_.model ? writer_.left_out(path) : Result<void>();
+  }
+
   Result<void> symlink(int parent, const std::string& name, const std::string& path) {
     char target[PATH_MAX];
     const ssize_t size = ::readlinkat(parent, name.c_str(), target, sizeof target);
     if (size < 0) return cannot_read(path);
-    return writer_.symlink(path, {target, static_cast<std::size_t>(size)});
+    const std::string_view to(target, static_cast<std::size_t>(size));
+    if (options_.model && !open_beneath(top_, path, O_PATH, Links::follow_beneath) && errno == EXDEV)
+      return fail(ErrorCode::invalid, shown(path) + ": is a link out of the folder, to " + printable(to) +
+                                          "; import a copy that has the file itself in its place (cp -rL FOLDER COPY)");
+    return writer_.symlink(path, to);
   }
 
   static tl::unexpected<Error> too_large(const std::string& path, off_t size) {
@@ -119,13 +136,14 @@ class Walk {
     if (::fstat(fd, &status) != 0) return cannot_read(path);
     if (!S_ISREG(status.st_mode)) return {};
     const auto size = static_cast<std::uint64_t>(status.st_size);
-    if (size > kSnapshotFileBytesMax) return too_large(path, status.st_size);
-    if (writer_.content_bytes() + size > kSnapshotBytesMax)
+    if (!options_.model && size > kSnapshotFileBytesMax) return too_large(path, status.st_size);
+    if (!options_.model && writer_.content_bytes() + size > kSnapshotBytesMax)
       return fail(
           ErrorCode::too_large,
           "the project's files have over " + format_size(kSnapshotBytesMax) + " (at " +
               shown(path) +
               "). Name what is data under data: or mounts: in loam.yaml, or in .loamignore");
+    ++files_;
     LOAM_CHECK(writer_.file(path, status.st_mode & kPlainModeBits, size));
     return content(fd, path, size);
   }
@@ -148,10 +166,12 @@ class Walk {
     return {};
   }
 
+  const int top_;
   const WalkOptions& options_;
   SnapshotWriter& writer_;
   std::vector<Glob> data_;
   IgnoreRules rules_;
+  std::uint64_t files_ = 0;
   std::string buffer_;  // as large as the largest file so far, at most a frame
 };
 
@@ -161,7 +181,7 @@ Result<void> walk_project(const std::string& folder, const WalkOptions& options,
   SnapshotWriter writer(out_fd);
   const auto walk = [&]() -> Result<void> {
     const Fd top = LOAM_TRY(open_file(folder, O_RDONLY | O_DIRECTORY));
-    LOAM_CHECK(Walk(options, writer).folder(top.get(), ""));
+    LOAM_CHECK(Walk(top.get(), options, writer).all());
     return writer.end();
   };
   auto walked = walk();
