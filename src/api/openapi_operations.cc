@@ -86,7 +86,7 @@ constexpr const char* kOperations = R"json({
       "device_hours": {"*": "number"}, "points": "number"}]}},
 "POST /v1/down": {"summary": "stops a project's services and gateway: by its folder, or by its name",
   "takes": {"project?": "string", "name?": "string"}, "returns": {"stopped": ["string"]}},
-"GET /v1/logs/*target": {"summary": "an attempt's output", "query": {"follow?": "0|1", "tail?": "integer", "stream?": "string -- all"},
+"GET /v1/logs/*target": {"summary": "an attempt's output", "query": {"follow?": "0|1", "tail?": "integer", "from?": "integer", "stream?": "string -- all"},
   "streams": "application/octet-stream", "refuses": {"404": "no such attempt", "503": "it has not been started yet"}},
 "GET /v1/files/*target": {"summary": "what an attempt made or changed; with path the content of one file",
   "query": {"path?": "string"}, "streams": "application/octet-stream",

@@ -167,17 +167,14 @@ class Watch {
       console_.warn(first.error().text);
       return first.error().code == ErrorCode::unavailable ? kExitUnavailable : kExitFailure;
     }
-    std::uint64_t left_out = skip;
     const engines::Wake wake{signals_.fd(), [&] {
                                take_signals();
                                return !left_;
                              }};
     (void)node_.stream(
-        "GET", "/v1/logs/" + target_ + "?follow=1&stream=all", {},
+        "GET", "/v1/logs/" + target_ + "?follow=1&stream=all&from=" + std::to_string(skip), {},
         [&](std::string_view bytes) {
-          const std::size_t known = std::min<std::uint64_t>(left_out, bytes.size());
-          left_out -= known;
-          console_.raw(bytes.substr(known));
+          console_.raw(bytes);
           return !console_.broken();
         },
         &wake);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <utility>
 
 #include "base/clock.h"
@@ -14,18 +15,22 @@
 namespace loam::cli {
 namespace {
 
-constexpr int kRetryMs = 200;                          // between tries to reach a lost node
-constexpr std::int64_t kLostLimitNs = 30'000'000'000;  // then we leave; the run goes on
 constexpr std::int64_t kSilentLogLimitNs =
     3'000'000'000;  // an ended attempt's output that does not end
 constexpr std::size_t kPartialLineBytesMax = 16u << 10;
 constexpr std::size_t kEventsReadMax = 64;  // read()s in one round
 
-std::string log_path(const std::string& attempt) {
-  return "/v1/logs/" + engines::percent_encoded_path(attempt) + "?follow=1&stream=all";
+std::string log_path(const std::string& attempt, std::uint64_t from = 0) {
+  return "/v1/logs/" + engines::percent_encoded_path(attempt) + "?follow=1&stream=all" +
+         (from > 0 ? "&from=" + std::to_string(from) : "");
 }
 
 }  // namespace
+
+std::uint64_t log_offset(const engines::Exchange& exchange) {
+  const auto field = exchange.head().own.find("loam-offset");
+  return field == exchange.head().own.end() ? 0 : std::strtoull(field->second.c_str(), nullptr, 10);
+}
 
 bool run_has_settled(const std::string& state) {
   return state == "succeeded" || state == "failed" || state == "cancelled" || state == "serving";
@@ -200,10 +205,11 @@ void Follower::open_log(const Json& event) {
 void Follower::reopen_logs() {
   for (auto& [attempt, log] : logs_) {
     if (!log.broken) continue;
-    auto exchange = node_.open("GET", log_path(attempt));
+    if (log.exchange.has_head()) log.offset = log_offset(log.exchange) + log.received_bytes;
+    auto exchange = node_.open("GET", log_path(attempt, log.offset));
     if (!exchange) continue;
     log.exchange = std::move(*exchange);
-    log.skip_bytes = std::exchange(log.received_bytes, 0);
+    log.received_bytes = 0;
     log.heard_ns = steady_ns();
     log.complete = log.broken = false;
   }
@@ -216,9 +222,6 @@ void Follower::read_log(Log& log) {
   log.broken = !complete;
   log.complete = !complete || *complete;
   log.received_bytes += bytes.size();
-  const std::size_t known = std::min(log.skip_bytes, bytes.size());
-  log.skip_bytes -= known;
-  bytes.erase(0, known);
   if (log.exchange.has_head() && log.exchange.head().status == 200) print_output(log, bytes);
   if (log.complete) finish_line(log);
 }

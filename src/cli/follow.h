@@ -25,6 +25,12 @@
 
 namespace loam::cli {
 
+inline constexpr int kRetryMs = 200;                          // between tries to reach a lost node
+inline constexpr std::int64_t kLostLimitNs = 30'000'000'000;  // then we leave; the run goes on
+
+// How many bytes of the attempt's output came before this answer's first.
+std::uint64_t log_offset(const engines::Exchange& exchange);
+
 class Follower {
  public:
   struct Options {
@@ -44,8 +50,8 @@ class Follower {
     engines::Exchange exchange;
     std::string line;  // begun, where lines are prefixed
     std::int64_t heard_ns = 0;
-    std::size_t received_bytes = 0;
-    std::size_t skip_bytes = 0;  // printed before the connection was lost
+    std::uint64_t offset = 0;          // of all output, where this connection was to begin
+    std::uint64_t received_bytes = 0;  // on it
     bool complete = false;
     bool broken = false;  // complete for now: to be opened again with the events
   };

@@ -27,8 +27,11 @@ class Parser : public http::basic_parser<false> {
  private:
   void on_request_impl(http::verb, string_view, string_view, int, error_code&) override {}
   void on_response_impl(int code, string_view, int, error_code&) override { head.status = code; }
-  void on_field_impl(http::field name, string_view, string_view value, error_code&) override {
+  void on_field_impl(http::field name, string_view text, string_view value, error_code&) override {
     if (name == http::field::content_type) head.content_type = std::string(value);
+    std::string lower(text);
+    for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    if (lower.starts_with("loam-")) head.own[lower] = std::string(value);
   }
   void on_header_impl(error_code&) override {}
   void on_body_init_impl(const boost::optional<std::uint64_t>&, error_code&) override {}

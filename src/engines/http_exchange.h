@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -31,6 +32,7 @@ struct HttpRequest {
 struct HttpHead {
   int status = 0;
   std::string content_type;
+  std::map<std::string, std::string> own;  // the node's own fields, loam-…, in lower case
 };
 
 class Exchange {

@@ -22,7 +22,15 @@ constexpr std::uint32_t kFolderEvents = IN_MODIFY | IN_CREATE | IN_MOVED_TO | IN
 struct LogQuery {
   bool follow = false;
   std::optional<std::uint64_t> tail;
+  std::optional<std::uint64_t> from;
 };
+
+std::optional<std::uint64_t> whole_number(const std::string& text) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
 
 Result<LogQuery> log_query(const std::map<std::string, std::string>& query) {
   LogQuery wanted;
@@ -32,17 +40,19 @@ Result<LogQuery> log_query(const std::map<std::string, std::string>& query) {
     } else if (key == "stream" && value == "all") {
       // The shim keeps both streams in one file, in the order in which they came.
     } else if (key == "tail") {
-      std::uint64_t lines = 0;
-      const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), lines);
-      if (error != std::errc() || end != value.data() + value.size() || lines > kTailLinesMax)
+      wanted.tail = whole_number(value);
+      if (!wanted.tail || *wanted.tail > kTailLinesMax)
         return fail(ErrorCode::invalid, "tail: expected a number of lines up to 1000000");
-      wanted.tail = lines;
+    } else if (key == "from") {
+      wanted.from = whole_number(value);
+      if (!wanted.from) return fail(ErrorCode::invalid, "from: expected a number of bytes");
     } else {
       return fail(ErrorCode::invalid, "logs: unknown query " + printable(key) + "=" +
                                           printable(value) +
-                                          "; known: follow=1, tail=N, stream=all");
+                                          "; known: follow=1, tail=N, from=BYTES, stream=all");
     }
   }
+  if (wanted.tail && wanted.from) return fail(ErrorCode::invalid, "logs: tail and from: expected one of them");
   return wanted;
 }
 
@@ -116,7 +126,8 @@ void AttemptRoutes::logs(const Request& request, const std::string& target,
                          ResponderPtr responder) {
   const auto wanted = log_query(request.query);
   if (!wanted) return responder->reply_error(wanted.error());
-  const auto attempt = runs_.resolve_attempt(request.caller, target);
+  std::string whole_target;
+  const auto attempt = runs_.resolve_attempt(request.caller, target, &whole_target);
   if (!attempt) return responder->reply_error(attempt.error());
   const auto view = node_.supervisor.find(*attempt);
   if (!view)
@@ -129,9 +140,11 @@ void AttemptRoutes::logs(const Request& request, const std::string& target,
   auto stream = std::make_shared<LogStream>(LogStream{
       .attempt = *attempt, .responder = std::move(responder), .reader = LogReader(folder)});
   stream->more_may_come = wanted->follow && view->state != "ended";
-  if (wanted->tail)
-    if (auto sought = stream->reader.seek_tail(*wanted->tail); !sought)
-      return stream->responder->reply_error(sought.error());
+  auto sought = wanted->tail ? stream->reader.seek_tail(*wanted->tail) : stream->reader.seek(wanted->from.value_or(0));
+  if (!sought) return stream->responder->reply_error(sought.error());
+  // For who loses the connection and goes on where it was.
+  stream->responder->header("loam-target", whole_target);
+  stream->responder->header("loam-offset", std::to_string(stream->reader.position()));
   stream->responder->start_stream("application/octet-stream");
   if (stream->more_may_come) follow(stream);
   pump(stream);

@@ -129,7 +129,7 @@ std::string output_tail(const std::string& attempt_folder, std::size_t bytes_max
   std::map<std::pair<std::int64_t, std::string>, std::string> by_age;
   for (const std::string& name : *names) {
     struct stat status {};
-    if (::stat((folder + "/" + name).c_str(), &status) == 0 && S_ISREG(status.st_mode))
+    if (name.ends_with(".log") && ::stat((folder + "/" + name).c_str(), &status) == 0 && S_ISREG(status.st_mode))
       by_age[{status.st_mtim.tv_sec * 1'000'000'000 + status.st_mtim.tv_nsec, name}] =
           folder + "/" + name;
   }

@@ -217,8 +217,8 @@ void Connection::send(const std::string& bytes) {
   if (!write_running_) write_next();
 }
 
-void Connection::start_stream(std::string_view content_type) {
-  send(stream_head(content_type));
+void Connection::start_stream(std::string_view content_type, std::string_view headers) {
+  send(stream_head(content_type, headers));
   if (remote() && content_type == "text/event-stream") beat();
 }
 

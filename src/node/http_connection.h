@@ -104,7 +104,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // For Exchange.
   void send(const std::string& bytes);
-  void start_stream(std::string_view content_type);
+  void start_stream(std::string_view content_type, std::string_view headers);
   void end_exchange(bool keep_open);
   void upgrade(std::string_view protocol, std::function<void(Fd)> taken);
   std::size_t pending_bytes() const { return queue_.size() + flight_.size(); }

@@ -36,7 +36,7 @@ void Exchange::reply_error(const Error& error) { reply(status_of(error.code), er
 void Exchange::start_stream(std::string_view content_type) {
   if (state_ != State::waiting) return;
   state_ = State::streaming;
-  connection_->start_stream(content_type);
+  connection_->start_stream(content_type, headers_);
 }
 
 void Exchange::write(std::string_view bytes) {

@@ -143,9 +143,9 @@ std::string response_text(int status, const Json& body, bool close, std::string_
   return response + "\r\n" + text;
 }
 
-std::string stream_head(std::string_view content_type) {
+std::string stream_head(std::string_view content_type, std::string_view headers) {
   return "HTTP/1.1 200 OK\r\ncontent-type: " + std::string(content_type) +
-         "\r\ncache-control: no-store\r\ntransfer-encoding: chunked\r\n\r\n";
+         "\r\ncache-control: no-store\r\ntransfer-encoding: chunked\r\n" + std::string(headers) + "\r\n";
 }
 
 std::string upgrade_head(std::string_view protocol) {

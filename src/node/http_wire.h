@@ -20,7 +20,7 @@ Json error_body(const Error& error);
 // Whole response; `close`: the connection ends with it. `headers`: more of them, each with its CRLF.
 std::string response_text(int status, const Json& body, bool close,
                           std::string_view headers = {});
-std::string stream_head(std::string_view content_type);
+std::string stream_head(std::string_view content_type, std::string_view headers = {});
 std::string upgrade_head(std::string_view protocol);
 std::string chunk(std::string_view bytes);
 

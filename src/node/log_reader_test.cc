@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include <cstdlib>
 #include <fstream>
@@ -82,6 +83,50 @@ TEST_F(LogReaderTest, AReaderSlowerThanTwoRotationsGoesOnWithWhatIsKept) {
   rotate();
   append("four\n");
   EXPECT_EQ(all(reader), "three\nfour\n");
+}
+
+// As the shim does it: "before" is all output that has rotated away before the file.
+TEST_F(LogReaderTest, APlaceIsFoundAgainAcrossRotations) {
+  const auto write_start = [&](const std::string& file, std::uint64_t before) {
+    struct stat status {};
+    ASSERT_EQ(::stat((folder_ + "/" + file).c_str(), &status), 0);
+    std::ofstream(folder_ + "/start") << status.st_ino << " " << before << "\n";
+  };
+  const auto from = [&](std::uint64_t offset) {
+    LogReader reader(folder_);
+    EXPECT_TRUE(reader.seek(offset));
+    const std::uint64_t begins = reader.position();
+    const std::string text = all(reader);
+    EXPECT_EQ(reader.position(), begins + text.size());
+    return std::to_string(begins) + ":" + text;
+  };
+  EXPECT_EQ(from(0), "0:");
+  append("0123");
+  EXPECT_EQ(from(0), "0:0123");
+  EXPECT_EQ(from(3), "3:3");
+  EXPECT_EQ(from(4), "4:");
+  rotate();
+  EXPECT_EQ(from(2), "2:23") << "neither the next file nor the first note are there yet";
+  append("4567");
+  EXPECT_EQ(from(2), "2:234567") << "the note is not there yet";
+  write_start("current.log", 4);
+  EXPECT_EQ(from(2), "2:234567");
+  EXPECT_EQ(from(4), "4:4567");
+  EXPECT_EQ(from(6), "6:67");
+  rotate();
+  append("89");
+  EXPECT_EQ(from(6), "6:6789") << "the note is that of the file before";
+  write_start("current.log", 8);
+  EXPECT_EQ(from(6), "6:6789");
+  EXPECT_EQ(from(1), "4:456789") << "the oldest byte that is kept";
+  EXPECT_EQ(from(99), "10:");
+}
+
+TEST_F(LogReaderTest, ATailSaysWhereItBegins) {
+  append("a\nb\nc\n");
+  LogReader reader(folder_);
+  ASSERT_TRUE(reader.seek_tail(1));
+  EXPECT_EQ(reader.position(), 4u);
 }
 
 TEST_F(LogReaderTest, TailCountsLinesOverBothFiles) {

@@ -49,8 +49,10 @@ void Runs::on_preempt(JobId victim, JobId beneficiary) { impl_->on_preempt(victi
 void Runs::resume() { impl_->resume(); }
 Result<std::shared_ptr<void>> Runs::hold_collection() { return impl_->hold_collection(); }
 
-Result<AttemptId> Runs::resolve_attempt(const Caller& caller, const std::string& target) {
-  const AttemptView attempt = LOAM_TRY(impl_->find_attempt(caller, target));
+Result<AttemptId> Runs::resolve_attempt(const Caller& caller, const std::string& target, std::string* whole) {
+  Target found;
+  const AttemptView attempt = LOAM_TRY(impl_->find_attempt(caller, target, &found));
+  if (whole != nullptr) *whole = Impl::target_text(*found.job) + "/" + std::to_string(attempt.number);
   return attempt.id;
 }
 

@@ -44,7 +44,8 @@ class Runs {
 
   // RUN[/STEP[/ATTEMPT]]: parts left out mean the last failed, else the newest. Others' runs:
   // not_found.
-  Result<AttemptId> resolve_attempt(const Caller& caller, const std::string& target);
+  // `whole`: the target that names this attempt whatever comes after it, RUN/STEP/ATTEMPT.
+  Result<AttemptId> resolve_attempt(const Caller& caller, const std::string& target, std::string* whole = nullptr);
   // True where the target's job has no living attempt but may get one: `again` then runs once it
   // has one, or once the job has ended without; forgotten when the caller drops it.
   using Again = std::shared_ptr<std::function<void()>>;

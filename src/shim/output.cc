@@ -38,8 +38,20 @@ Result<void> OutputLog::rotate() {
   if (::rename(current.c_str(), (folder_ + "/previous.log").c_str()) != 0)
     return fail_errno("rotate the output");
   current_ = LOAM_TRY(open_file(current, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600));
+  start_bytes_ += current_bytes_;
   current_bytes_ = 0;
+  write_start();
   return {};
+}
+
+// Best effort: without it a reader that comes back begins at the oldest byte.
+void OutputLog::write_start() const {
+  struct stat status {};
+  if (::fstat(current_.get(), &status) != 0) return;
+  const std::string path = folder_ + "/start", temporary = path + ".new";
+  const auto file = open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
+  if (file && write_full(file->get(), std::to_string(status.st_ino) + " " + std::to_string(start_bytes_) + "\n"))
+    (void)::rename(temporary.c_str(), path.c_str());
 }
 
 bool OutputLog::write_some(std::string_view& bytes) {

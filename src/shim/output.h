@@ -1,5 +1,6 @@
 // The kept output of an attempt: output/current.log, and output/previous.log once current has
-// passed half of the cap. A LogCursor reads it from the oldest byte on, across rotations.
+// passed half of the cap. output/start says how many bytes of output came before a file ("INODE BYTES\n": of the
+// one that was the current one when it was written), so that a reader can name a place. A LogCursor reads it from the oldest byte on, across rotations.
 #pragma once
 
 #include <cstdint>
@@ -27,11 +28,13 @@ class OutputLog {
       : folder_(std::move(folder)), half_bytes_(size_bytes_max / 2) {}
   Result<void> rotate();
   bool write_some(std::string_view& bytes);
+  void write_start() const;
 
   std::string folder_;
   std::uint64_t half_bytes_;
   Fd current_;
   std::uint64_t current_bytes_ = 0;
+  std::uint64_t start_bytes_ = 0;  // output before the current file
   std::uint64_t lost_bytes_ = 0;
 };
 

@@ -272,6 +272,12 @@ TEST_F(ShimTest, OutputIsKeptWithinItsCap) {
   EXPECT_EQ(read_file(plan_.folder + "/output/previous.log").value().find("line 0 "),
             std::string::npos);
   EXPECT_NE(both.find("line 3500 of some length to fill the file\nline 3501 "), std::string::npos);
+  std::size_t all = 0;
+  for (int i = 0; i < 4000; ++i) all += ("line " + std::to_string(i) + " of some length to fill the file\n").size();
+  struct stat status {};
+  ASSERT_EQ(::stat((plan_.folder + "/output/current.log").c_str(), &status), 0);
+  EXPECT_EQ(read_file(plan_.folder + "/output/start").value(),
+            std::to_string(status.st_ino) + " " + std::to_string(all - output().size()) + "\n");
 }
 
 TEST_F(ShimTest, LogCursorFollowsRotation) {
