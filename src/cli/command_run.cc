@@ -23,6 +23,7 @@ constexpr std::int64_t kQuietNs = 250 * kNsPerMs;       // a start that takes lo
 constexpr int kStatusBusy = 409;                        // too many wait for this attempt
 constexpr std::int64_t kReachLimitNs = 10'000'000'000;  // until a lost node is given up
 constexpr int kReachRetryMs = 200;
+constexpr std::int64_t kCommitLimitNs = 10'000'000'000;  // until an end that is known is recorded, too
 
 class Watch {
  public:
@@ -50,7 +51,9 @@ class Watch {
       if (command_.terminal) console_.warn_text("\n");
       return without_attachment(end.output_bytes);
     }
-    return tell_exit(end.exit_record);
+    const int status = tell_exit(end.exit_record);
+    await_commit();
+    return status;
   }
 
  private:
@@ -101,6 +104,7 @@ class Watch {
 
   void open_events() {
     if (events_ || events_ended_) return;
+    parser_ = {};
     auto exchange = node_.open("GET", "/v1/runs/" + target_ + "/events");
     if (exchange) events_ = std::move(*exchange);
     events_ended_ = !events_;
@@ -120,12 +124,36 @@ class Watch {
 
   void take_event(const engines::Event& event) {
     const std::string& state = event.data["state"].as_string();
+    started_ = started_ || (event.kind == "step" && state == "running");
+    committed_ = committed_ || (event.kind == "run" && run_has_settled(state)) ||
+                 (event.kind == "step" && started_ && (job_has_ended(state) || state == "preempted"));
+    if (has_ended_) return;
     const std::string why = printable(event.data["why"].as_string());
     if (event.kind == "note") notes_ += event.data["text"].as_string() + "\n";
     if (event.kind == "env" || event.kind == "note" || event.kind == "lock") report_.tell(event);
     if (event.kind == "step" && !why.empty() && !job_has_ended(state) &&
         std::exchange(why_, why) != why)
       console_.warn(why);
+  }
+
+  // The shim tells us of the end and the node at once. Whoever looks next (loam ps) shall find it recorded. A node that
+  // is gone records it when it comes back; the status is known here already.
+  void await_commit() {
+    has_ended_ = true;
+    events_ended_ = false;
+    open_events();
+    const std::int64_t limit_ns = steady_ns() + kCommitLimitNs;
+    while (events_ && !committed_) {
+      const std::int64_t left_ns = limit_ns - steady_ns();
+      pollfd polls[2] = {{events_->fd(), POLLIN, 0}, {signals_.fd(), POLLIN, 0}};
+      const int count = left_ns > 0 ? ::poll(polls, 2, static_cast<int>(left_ns / kNsPerMs) + 1) : 0;
+      if (count == 0) break;
+      for (int number = signals_.next(); number != 0; number = signals_.next())
+        if (number != SIGWINCH) return;
+      if (polls[0].revents != 0) read_events();
+    }
+    if (!committed_)
+      console_.warn("the command has ended, but the node has not recorded it yet; `loam ps " + target_ + "` shows it once one has");
   }
 
   void take_signals() {
@@ -239,6 +267,8 @@ class Watch {
   std::optional<engines::Exchange> events_;
   engines::SseParser parser_;
   bool events_ended_ = false;
+  bool started_ = false, committed_ = false;  // as the events tell
+  bool has_ended_ = false;                    // as the shim tells
   bool interrupted_ = false;
   std::string why_;
   std::string notes_;

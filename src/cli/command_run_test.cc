@@ -20,6 +20,7 @@ using engines::TestServer;
 
 TEST(Command, NotRunningYetIsWaitedForThenAttached) {
   std::atomic<bool> told{false};
+  std::atomic<int> looks{0};
   TestServer server([&](const std::string& request, int fd) {
     if (request.starts_with("POST /v1/attach/5")) {
       while (!told) std::this_thread::yield();  // held, as the node does until the job starts
@@ -34,7 +35,8 @@ TEST(Command, NotRunningYetIsWaitedForThenAttached) {
     send_text(
         fd, chunked_head("text/event-stream") +
                 event("step", R"({"step":"run","state":"queued","why":"waits for 2 of 2 CPUs"})") +
-                event("step", R"({"step":"run","state":"running","target":"5/run"})"));
+                event("step", R"({"step":"run","state":"running","target":"5/run"})") +
+                (looks++ == 0 ? "" : event("step", R"({"step":"run","state":"failed","target":"5/run"})")));
     told = true;
   });
   Written written;
@@ -63,6 +65,7 @@ TEST(Command, ANodeThatGoesAwayWhileItHoldsTheConnectionIsAskedAgain) {
   Signals signals;
   EXPECT_EQ(watch_command(written.console, engines::LocalNode(server.path()), signals, {.run = 5}),
             3);
+  EXPECT_NE(written.stderr_text().find("the node has not recorded it yet"), std::string::npos) << "it tells of no events";
 }
 
 TEST(Command, ALostConnectionFallsBackToTheLog) {
@@ -70,8 +73,8 @@ TEST(Command, ALostConnectionFallsBackToTheLog) {
     if (request.starts_with("POST /v1/attach/5"))
       return send_text(fd, "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: loam-attach\r\n\r\n" +
                                api::encode_frame(api::AttachFrame::output, "one\n"));
-    if (request.starts_with("GET /v1/logs/5?"))
-      return send_text(fd, chunked_head("application/octet-stream") + chunk("one\ntwo\n") + kEnd);
+    if (request.starts_with("GET /v1/logs/5?follow=1&stream=all&from=4 "))
+      return send_text(fd, chunked_head("application/octet-stream") + chunk("two\n") + kEnd);
     send_text(
         fd,
         json_answer(
