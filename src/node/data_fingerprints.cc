@@ -5,7 +5,6 @@
 namespace loam::node {
 namespace {
 
-constexpr std::size_t kTopFilesMax = 256;
 const char* kFingerprintNames[] = {"stat", "sample", "full"};
 
 }  // namespace
@@ -29,10 +28,11 @@ Result<Json> take_fingerprints(UserHelpers& helpers, const UserIds& reader, stor
     Json kept = Json::object({{"digest", fingerprint["digest"]}, {"record", record.hex()}});
     if (spec::pattern_folder(source.files).empty()) {
       const auto& files = fingerprint["files"].as_array();
-      if (files.size() > kTopFilesMax)
+      if (files.size() > spec::kTopDataFilesMax)
         return fail(ErrorCode::too_large,
                     "data." + source.name + ": " + std::to_string(files.size()) +
-                        " files in the project's top folder; at most 256: move them into a folder");
+                        " files from the project's top folder on; at most " + std::to_string(spec::kTopDataFilesMax) +
+                        ": move them into a folder and write 'FOLDER/**'");
       Json paths{Json::Array{}};
       for (const Json& file : files) paths.push(file["path"]);
       kept.set("files", std::move(paths));

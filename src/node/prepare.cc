@@ -339,7 +339,7 @@ void Runs::Impl::lock_only(const Request& request, ResponderPtr responder) {
    public:
     UserFolder(UserHelpers& helpers, const RunRow& run) : helpers_(helpers), run_(run) {}
     bool has_file(const std::string&) const override { return true; }
-    bool has_match(const std::string&) const override { return true; }
+    std::size_t matches(const std::string&, std::size_t) const override { return 1; }
     Result<std::string> read(const std::string& relative) const override {
       return helpers_.call(reader_of(run_), {"__read", run_.folder, relative});
     }

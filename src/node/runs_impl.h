@@ -338,7 +338,8 @@ class SnapshotFolder : public spec::Folder {
         matched_(std::move(matched)),
         any_match_(any_match) {}
   bool has_file(const std::string& relative) const override;
-  bool has_match(const std::string& pattern) const override;
+  // 1 where there is any: they are counted where they are fingerprinted.
+  std::size_t matches(const std::string& pattern, std::size_t count_max) const override;
   Result<std::string> read(const std::string& relative) const override;
   std::vector<std::string> files_beside(const std::string& relative) const override;
 

@@ -15,12 +15,12 @@ bool SnapshotFolder::has_file(const std::string& relative) const {
   });
 }
 
-bool SnapshotFolder::has_match(const std::string& pattern) const {
-  if (any_match_ || matched_.contains(pattern)) return true;
+std::size_t SnapshotFolder::matches(const std::string& pattern, std::size_t) const {
+  if (any_match_ || matched_.contains(pattern)) return 1;
   return std::any_of(listing_.begin(), listing_.end(), [&](const auto& entry) {
     return entry.type != store::ListingEntry::Type::folder &&
            spec::matches_pattern(pattern, entry.path);
-  });
+  }) ? 1 : 0;
 }
 
 std::vector<std::string> SnapshotFolder::files_beside(const std::string& relative) const {

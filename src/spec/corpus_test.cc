@@ -23,9 +23,10 @@ class ListedFolder : public Folder {
   bool has_file(const std::string& relative) const override {
     return std::find(files_.begin(), files_.end(), relative) != files_.end();
   }
-  bool has_match(const std::string& pattern) const override {
-    return std::any_of(files_.begin(), files_.end(),
-                       [&](const std::string& file) { return matches_pattern(pattern, file); });
+  std::size_t matches(const std::string& pattern, std::size_t) const override {
+    return static_cast<std::size_t>(std::count_if(files_.begin(), files_.end(), [&](const std::string& file) {
+      return matches_pattern(pattern, file);
+    }));
   }
   Result<std::string> read(const std::string& relative) const override {
     if (relative == "bad-requirements.txt")

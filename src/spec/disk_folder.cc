@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "base/fd.h"
@@ -43,13 +44,20 @@ struct CloseDirectory {
   void operator()(DIR* directory) const { closedir(directory); }
 };
 
-// Looks for one file that matches, below one folder.
+// Counts files that match, below one folder.
 class Walk {
  public:
-  Walk(int root, std::string_view pattern) : root_(root), pattern_(pattern), glob_(pattern) {}
+  Walk(int root, std::string_view pattern, std::size_t count_max)
+      : root_(root), pattern_(pattern), glob_(pattern), count_max_(count_max) {}
 
-  // Where the limit ends the walk, a match can't be ruled out and the answer is yes.
-  bool finds(const std::string& folder, std::size_t depth) {
+  // Where the limit ends the walk, a match can't be ruled out.
+  std::size_t count(const std::string& folder) {
+    return finds_all(folder, 0) ? std::max<std::size_t>(count_, 1) : count_;
+  }
+
+ private:
+  // True: nothing more is to be looked for.
+  bool finds_all(const std::string& folder, std::size_t depth) {
     const std::string here = folder.empty() ? "." : folder;
     Fd fd = open_beneath(root_, here, O_RDONLY | O_DIRECTORY);
     if (!fd || depth > kWalkDepthMax) return false;
@@ -62,12 +70,11 @@ class Walk {
       if (++entries_ > kWalkEntriesMax) return true;
       const std::string path =
           folder.empty() ? std::string(name) : folder + "/" + std::string(name);
-      if (is_folder(*entry, path) ? finds_below(path, depth) : matches_file(path)) return true;
+      if (is_folder(*entry, path) ? finds_below(path, depth) : takes_file(path)) return true;
     }
     return false;
   }
 
- private:
   // Some filesystems do not say what an entry is.
   bool is_folder(const dirent& entry, const std::string& path) const {
     if (entry.d_type != DT_UNKNOWN) return entry.d_type == DT_DIR;
@@ -79,15 +86,18 @@ class Walk {
     // Deeper than the pattern has components there is nothing, unless a ** takes any number.
     const bool any_depth = pattern_.find("**") != std::string_view::npos;
     if (!any_depth && split(path, '/').size() >= split(pattern_, '/').size()) return false;
-    return finds(path, depth + 1);
+    return finds_all(path, depth + 1);
   }
-  bool matches_file(const std::string& path) const {
-    return glob_.matches(path) && is_regular(open_beneath(root_, path, O_PATH).get());
+  bool takes_file(const std::string& path) {
+    const bool matches = glob_.matches(path) && is_regular(open_beneath(root_, path, O_PATH).get());
+    return matches && ++count_ >= count_max_;
   }
 
   int root_;
   std::string_view pattern_;
   Glob glob_;
+  const std::size_t count_max_;
+  std::size_t count_ = 0;
   std::size_t entries_ = 0;
 };
 
@@ -98,10 +108,10 @@ bool DiskFolder::has_file(const std::string& relative) const {
   return root.valid() && is_regular(open_beneath(root.get(), relative, O_PATH).get());
 }
 
-bool DiskFolder::has_match(const std::string& pattern) const {
-  if (has_file(pattern)) return true;  // no wildcard, or a name that looks like one
+std::size_t DiskFolder::matches(const std::string& pattern, std::size_t count_max) const {
+  if (has_file(pattern)) return 1;  // no wildcard, or a name that looks like one
   const Fd root = open_folder(path_);
-  return root.valid() && Walk(root.get(), pattern).finds(pattern_folder(pattern), 0);
+  return root.valid() ? Walk(root.get(), pattern, count_max).count(pattern_folder(pattern)) : 0;
 }
 
 std::vector<std::string> DiskFolder::files_beside(const std::string& relative) const {

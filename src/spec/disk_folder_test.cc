@@ -78,6 +78,24 @@ TEST_F(DiskFolderTest, NamesTheFilesBesideOne) {
   EXPECT_TRUE(DiskFolder(root_ + "/nowhere").files_beside("x.py").empty());
 }
 
+TEST_F(DiskFolderTest, DataFilesOfTheTopFolderAreCounted) {
+  for (std::size_t i = 0; i <= kTopDataFilesMax; ++i) {
+    write("project/part-" + std::to_string(i) + ".bin", "x");
+    write("project/parts/" + std::to_string(i) + ".bin", "x");
+  }
+  const DiskFolder folder(project_);
+  EXPECT_EQ(folder.matches("part-*.bin", 10), 10u);
+  EXPECT_EQ(folder.matches("part-*.bin", 1000), kTopDataFilesMax + 1);
+  const auto problems = [&](const std::string& pattern) {
+    return format_problems("f", read_project("name: n\ndata: {d: '" + pattern + "'}\nsteps: {a: {run: 'true'}}\n", &folder).problems);
+  };
+  EXPECT_EQ(problems("part-*.bin"),
+            "f:2:11: data.d: 'part-*.bin' matches more than 256 files from the project's top folder on; move them into "
+            "a folder and write 'FOLDER/**'\n");
+  EXPECT_EQ(problems("part-1*.bin"), "");
+  EXPECT_EQ(problems("parts/**"), "");
+}
+
 TEST_F(DiskFolderTest, ReadsFilesOfTheProjectOnly) {
   const DiskFolder folder(project_);
   EXPECT_EQ(folder.read("train.py").value_or(""), "x");

@@ -25,6 +25,7 @@ inline constexpr std::size_t kFileBytesMax = 1u << 20;
 inline constexpr std::size_t kNodesMax = 20'000;   // after aliases are followed
 inline constexpr std::size_t kDepthMax = 32;
 inline constexpr std::int64_t kJobMemoryBytesMin = 16 << 20;
+inline constexpr std::size_t kTopDataFilesMax = 256;  // of a source: a sandbox has each of them as a mount
 inline constexpr int kRanksMax = 256;      // as api::kRanksMax
 inline constexpr std::size_t kTasksMax = 1000;  // of a sweep
 
@@ -195,7 +196,9 @@ class Folder {
  public:
   virtual ~Folder() = default;
   virtual bool has_file(const std::string& relative) const = 0;
-  virtual bool has_match(const std::string& pattern) const = 0;   // any file that matches the glob
+  // How many files match the glob; counting ends at `count_max`.
+  virtual std::size_t matches(const std::string& pattern, std::size_t count_max) const = 0;
+  bool has_match(const std::string& pattern) const { return matches(pattern, 1) > 0; }
   // A requirements file or a handler's.
   virtual Result<std::string> read(const std::string& relative) const = 0;
   // Names of the files beside this one, for a suggestion; none where nobody knows.
@@ -223,7 +226,7 @@ class DiskFolder : public Folder {
  public:
   explicit DiskFolder(std::string path) : path_(std::move(path)) {}
   bool has_file(const std::string& relative) const override;
-  bool has_match(const std::string& pattern) const override;
+  std::size_t matches(const std::string& pattern, std::size_t count_max) const override;
   Result<std::string> read(const std::string& relative) const override;
   std::vector<std::string> files_beside(const std::string& relative) const override;
 

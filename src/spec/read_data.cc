@@ -9,7 +9,14 @@ constexpr std::size_t kSourcesMax = 256;
 
 void check_matches(const Value& value, const std::string& pattern) {
   const Folder* folder = value.reader().folder;
-  if (folder == nullptr || folder->has_match(pattern)) return;
+  if (folder == nullptr) return;
+  // Those of the top folder are counted, for each is a mount of its own; a folder is one.
+  const std::size_t count_max = pattern_folder(pattern).empty() ? kTopDataFilesMax + 1 : 1;
+  const std::size_t count = folder->matches(pattern, count_max);
+  if (count > kTopDataFilesMax)
+    return value.problem(quoted(pattern) + " matches more than " + std::to_string(kTopDataFilesMax) +
+                         " files from the project's top folder on; move them into a folder and write 'FOLDER/**'");
+  if (count > 0) return;
   const bool is_folder = folder->has_match(pattern + "/**");
   value.problem(quoted(pattern) +
                 (is_folder ? " is a folder; write '" + pattern + "/**' for all files in it"

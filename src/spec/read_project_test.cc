@@ -16,7 +16,7 @@ class AllFiles : public Folder {
  public:
   explicit AllFiles(std::string requirements = "") : requirements_(std::move(requirements)) {}
   bool has_file(const std::string&) const override { return true; }
-  bool has_match(const std::string&) const override { return true; }
+  std::size_t matches(const std::string&, std::size_t) const override { return 1; }
   Result<std::string> read(const std::string& path) const override {
     if (path.ends_with(".py")) return fail(ErrorCode::not_found, path);
     return requirements_;
