@@ -85,7 +85,7 @@ void raise_descriptor_limit() {
 // Two nodes on one machine never share a group: all but the system's own carry their state folder's
 // name.
 std::string cgroup_name(const NodeContext& context) {
-  if (context.paths.state == kSystemState) return "loam";
+  if (is_system_state(context.paths.state)) return "loam";
   return "loam-" + sha256_of(context.paths.state).short_hex();
 }
 

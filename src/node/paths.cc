@@ -5,9 +5,12 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 namespace loam::node {
 namespace {
+
+constexpr int kLinksMax = 40;  // as the kernel's
 
 std::string variable(const char* name) {
   const char* value = std::getenv(name);
@@ -21,7 +24,21 @@ std::string home_folder() {
   return entry != nullptr && entry->pw_dir != nullptr ? entry->pw_dir : "/";
 }
 
-std::string state_folder(bool root) {
+// Without the links that lead there, for below the state nothing is opened through one (SQLite and the sandbox
+// refuse them). A link to a folder that is still to be made is one to it.
+std::string resolved(std::string path) {
+  namespace fs = std::filesystem;
+  std::error_code failed;
+  for (int links = 0; links < kLinksMax; ++links) {
+    const fs::path real = fs::weakly_canonical(path, failed);
+    if (failed) return path;
+    if (!fs::is_symlink(real, failed)) return (real.has_filename() ? real : real.parent_path()).string();
+    path = (real.parent_path() / fs::read_symlink(real, failed)).string();
+  }
+  return path;
+}
+
+std::string wanted_state_folder(bool root) {
   if (std::string folder = variable("LOAM_STATE_DIR"); !folder.empty()) return folder;
   if (root) return kSystemState;
   if (std::string folder = variable("XDG_STATE_HOME"); !folder.empty()) return folder + "/loam";
@@ -44,6 +61,8 @@ std::string config_file(bool root) {
 
 }  // namespace
 
+bool is_system_state(const std::string& state) { return state == resolved(kSystemState); }
+
 std::vector<std::string> environment_of_helpers() {
   std::vector<std::string> chosen;
   for (char** variable = environ; *variable != nullptr; ++variable)
@@ -55,7 +74,7 @@ std::vector<std::string> environment_of_helpers() {
 
 Paths paths_for(bool root) {
   Paths paths;
-  paths.state = state_folder(root);
+  paths.state = resolved(wanted_state_folder(root));
   paths.runtime = runtime_folder(root, paths.state);
   paths.socket = paths.runtime + "/node.sock";
   paths.database = paths.state + "/node.db";

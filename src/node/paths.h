@@ -15,6 +15,8 @@ namespace loam::node {
 
 inline constexpr const char* kSystemState = "/var/lib/loam";  // the system's own node's
 
+bool is_system_state(const std::string& state);
+
 struct Paths {
   std::string state;  // 0711 root node, 0700 rootless
   std::string runtime;
@@ -56,7 +58,7 @@ struct NodeContext {
 // What our own programs see of our environment: how to find libraries and their switches, nothing of the user's.
 std::vector<std::string> environment_of_helpers();
 
-// Without touching the disk: from the caller's uid and environment.
+// From the caller's uid and environment; links on the way to the state folder are resolved.
 Paths paths_for(bool root);
 // The socket a CLI of this uid should use: LOAM_RUNTIME_DIR's, else a system node's where it
 // exists, else the user's. (engines/ has the same rule for the client side; both follow

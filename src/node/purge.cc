@@ -111,7 +111,7 @@ Result<std::vector<std::string>> purge(const PurgeOptions& options) {
   said.push_back("removed " + paths.state);
   LOAM_CHECK(remove_tree(paths.runtime));
   // What all root nodes of the machine share goes with the system's own.
-  if (root && paths.state == kSystemState) {
+  if (root && is_system_state(paths.state)) {
     if (LOAM_TRY(remove_device_locks(sandbox::kDeviceLockFolder)))
       said.push_back(std::string("removed ") + sandbox::kDeviceLockFolder);
     if (LOAM_TRY(release_ids()))
