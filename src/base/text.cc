@@ -9,6 +9,8 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "base/leading_zero.h"
+
 namespace loam {
 
 std::vector<std::string> split(std::string_view text, char separator) {
@@ -181,6 +183,7 @@ std::string_view take_letters(std::string_view& text) {
 }  // namespace
 
 Result<std::uint64_t> parse_size(std::string_view text) {
+  if (leads_with_zero(text)) return fail(ErrorCode::invalid, leading_zero_problem(text));
   std::string_view rest = trim(text);
   const double number = take_number(rest);
   rest = trim(rest);
@@ -209,6 +212,7 @@ std::string format_size(std::uint64_t bytes) {
 }
 
 Result<std::chrono::nanoseconds> parse_duration(std::string_view text) {
+  if (leads_with_zero(text)) return fail(ErrorCode::invalid, leading_zero_problem(text));
   std::string_view rest = trim(text);
   double total = 0;
   bool any = false;

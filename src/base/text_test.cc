@@ -12,8 +12,11 @@ TEST(Text, Sizes) {
   EXPECT_EQ(*parse_size("512MB"), 512'000'000ull);
   EXPECT_EQ(*parse_size("1.5KiB"), 1536u);
   EXPECT_EQ(*parse_size("7"), 7u);
+  EXPECT_EQ(*parse_size("0.5KiB"), 512u);
+  EXPECT_EQ(*parse_size("0"), 0u);
+  EXPECT_EQ(parse_size("010MiB").error().text, "'010MiB' could be read as octal; write it without the leading zero");
   for (const char* bad :
-       {"", "GiB", "2Gib", "-1MB", "1..2MB", "2 GiBs", "1e3MB", "99999999TiB", "$X"})
+       {"", "GiB", "010MiB", "00", " 01.5GiB", "2Gib", "-1MB", "1..2MB", "2 GiBs", "1e3MB", "99999999TiB", "$X"})
     EXPECT_FALSE(parse_size(bad)) << bad;
 }
 
@@ -21,8 +24,9 @@ TEST(Text, Durations) {
   EXPECT_EQ(*parse_duration("30s"), milliseconds(30'000));
   EXPECT_EQ(*parse_duration("5ms"), milliseconds(5));
   EXPECT_EQ(*parse_duration("1m30s"), milliseconds(90'000));
+  EXPECT_EQ(*parse_duration("1h05m"), milliseconds(3'900'000)) << "as people write it";
   EXPECT_EQ(*parse_duration("7d"), milliseconds(604'800'000));
-  for (const char* bad : {"", "5", "s", "5 minutes", "-1s", "1s2", "300000000000d"})
+  for (const char* bad : {"", "5", "s", "010m", "00s", "5 minutes", "-1s", "1s2", "300000000000d"})
     EXPECT_FALSE(parse_duration(bad)) << bad;
 }
 

@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "base/leading_zero.h"
 #include "base/text.h"
 
 namespace loam::cli {
@@ -10,6 +11,7 @@ namespace {
 constexpr int kCountMax = 1024;
 
 Result<int> parse_count(const std::string& option, const std::string& text) {
+  if (leads_with_zero(text)) return fail(ErrorCode::invalid, option + ": " + leading_zero_problem(text));
   int count = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
   if (error != std::errc() || end != text.data() + text.size() || count < 0 || count > kCountMax)

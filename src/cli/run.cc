@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdlib>
 
+#include "base/leading_zero.h"
 #include "base/text.h"
 #include "cli/command_run.h"
 #include "cli/device_request.h"
@@ -20,6 +21,7 @@ namespace {
 constexpr double kCpusMax = 100'000;
 
 Result<std::int64_t> parse_cpus(const std::string& text) {
+  if (leads_with_zero(text)) return fail(ErrorCode::invalid, "--cpus: " + leading_zero_problem(text));
   char* end = nullptr;
   const double cpus = std::strtod(text.c_str(), &end);
   if (text.empty() || *end != '\0' || !(cpus >= 0.001) || cpus > kCpusMax)
@@ -29,6 +31,7 @@ Result<std::int64_t> parse_cpus(const std::string& text) {
 }
 
 Result<int> parse_ranks(const std::string& text) {
+  if (leads_with_zero(text)) return fail(ErrorCode::invalid, "--ranks: " + leading_zero_problem(text));
   int ranks = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), ranks);
   if (error != std::errc() || end != text.data() + text.size() || ranks < 1 ||

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <utility>
 
+#include "base/leading_zero.h"
 #include "base/text.h"
 #include "spec/scalar.h"
 
@@ -226,6 +227,10 @@ std::optional<std::uint64_t> Value::size_bytes(SizeRange range) const {
     wrong_type(kExpected);
     return {};
   }
+  if (leads_with_zero(node_->text)) {
+    problem(leading_zero_problem(node_->text));
+    return {};
+  }
   const auto size = parse_size(node_->text);
   if (!size) {
     problem(quoted(node_->text) +
@@ -252,6 +257,10 @@ std::optional<std::chrono::nanoseconds> Value::duration(DurationRange range) con
   if (scalar_type(*node_) != ScalarType::text) {
     problem(quoted(node_->text) + " has no unit; expected " + std::string(kExpected) +
             "; did you mean '" + node_->text.substr(0, 20) + "s'?");
+    return {};
+  }
+  if (leads_with_zero(node_->text)) {
+    problem(leading_zero_problem(node_->text));
     return {};
   }
   const auto duration = parse_duration(node_->text);

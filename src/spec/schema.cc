@@ -86,11 +86,11 @@ constexpr std::string_view kSchema = R"json({
     "variable": {"type": "string", "maxLength": 255, "pattern": "^(?!LOAM_)[A-Za-z_][A-Za-z0-9_]*$"},
     "duration": {
       "type": "string",
-      "pattern": "^\\s*([0-9]+(\\.[0-9]*)?(ns|us|ms|s|m|h|d))+\\s*$"
+      "pattern": "^(?!\\s*0[0-9])\\s*([0-9]+(\\.[0-9]*)?(ns|us|ms|s|m|h|d))+\\s*$"
     },
     "size": {
       "anyOf": [
-        {"type": "string", "pattern": "^\\s*[0-9]+(\\.[0-9]*)?\\s*(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)?\\s*$"},
+        {"type": "string", "pattern": "^(?!\\s*0[0-9])\\s*[0-9]+(\\.[0-9]*)?\\s*(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)?\\s*$"},
         {"type": "integer", "minimum": 16777216}
       ]
     },
