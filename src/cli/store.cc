@@ -10,6 +10,12 @@ namespace {
 
 constexpr int kBarWidth = 24;
 
+// What somebody has put into the store's folders.
+void tell_foreign(Context& context, const Json& answer) {
+  for (const std::string& name : answer["foreign"].as_strings())
+    context.console.warn("store/" + printable(name) + " is not the store's own and is left alone; move it away");
+}
+
 int list_store(Context& context) {
   const Answer answer = ask(context, "GET", "/v1/store");
   if (answer.status != kExitOk) return answer.status;
@@ -28,6 +34,7 @@ int list_store(Context& context) {
                         plain_text(answer.body["blobs"]) + " blobs; " +
                         format_bytes(answer.body["size_bytes"]) + " used, " +
                         format_bytes(answer.body["disk_free_bytes"]) + " free");
+  tell_foreign(context, answer.body);
   return kExitOk;
 }
 
@@ -91,6 +98,7 @@ int collect_garbage(Context& context) {
   context.console.print((dry_run ? "would remove " : "removed ") + removed + "; " +
                         format_bytes(answer.body["freed_bytes"]) +
                         (dry_run ? " would be free" : " freed"));
+  tell_foreign(context, answer.body);
   return kExitOk;
 }
 

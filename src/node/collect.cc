@@ -260,7 +260,8 @@ void Runs::Impl::collect(bool dry_run, ResponderPtr responder) {
                            {"removed_runs", plan->removed_runs},
                            {"removed_versions", plan->removed_versions},
                            {"removed_attempts", removed_attempts},
-                           {"freed_bytes", plan->report->freed_bytes + plan->freed_bytes}}));
+                           {"freed_bytes", plan->report->freed_bytes + plan->freed_bytes},
+                           {"foreign", printable_array(plan->report->foreign)}}));
   };
   node.db.after_commit([this, work, done] { node.loop.offload(work, done); });
 }

@@ -62,6 +62,7 @@ void show_store(Runs::Impl& runs, const Request& request, const ResponderPtr& re
                           {"objects", view->usage.objects},
                           {"blobs", view->usage.blobs},
                           {"size_bytes", view->usage.size_bytes},
+                          {"foreign", printable_array(view->usage.foreign)},
                           {"disk_free_bytes", disk_free_bytes(runs.node.context.paths.store)},
                           {"items", Json(Json::Array(view->items.begin(), view->items.end()))}}));
       });

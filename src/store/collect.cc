@@ -8,12 +8,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <map>
 
 #include "base/crash_point.h"
 #include "base/files.h"
 #include "store/folder_names.h"
+#include "store/foreign.h"
 #include "store/layout.h"
 
 namespace loam::store {
@@ -32,6 +34,7 @@ class Collector {
     LOAM_CHECK(listings());
     LOAM_CHECK(objects());
     LOAM_CHECK(blobs());
+    report_.foreign = LOAM_TRY(foreign_names(layout_));
     return report_;
   }
 
@@ -51,6 +54,7 @@ class Collector {
 
   Result<void> copies() {
     for (const std::string& name : LOAM_TRY(names_in(layout_.copies.get(), kNamesMax))) {
+      if (!is_copy_name(name)) continue;
       const auto digest = Digest::parse(name.substr(0, 64));
       const MutexLock lock(layout_.names);
       if (digest && keeps_tree(*digest)) continue;
@@ -63,6 +67,7 @@ class Collector {
 
   Result<void> trees() {
     for (const std::string& name : LOAM_TRY(names_in(layout_.trees.get(), kNamesMax))) {
+      if (!is_digest_name(name)) continue;
       const auto digest = Digest::parse(name);
       const MutexLock lock(layout_.names);
       if (digest && keeps_tree(*digest)) continue;
@@ -85,6 +90,7 @@ class Collector {
   Result<void> listings() {
     if (dry_run_) return {};
     for (const std::string& name : LOAM_TRY(names_in(layout_.listings.get(), kNamesMax))) {
+      if (!is_digest_name(name)) continue;
       const MutexLock lock(layout_.names);
       if (::faccessat(layout_.trees.get(), name.c_str(), F_OK, 0) == 0) continue;
       if (const int error = disk_.unlink(layout_.listings.get(), name);
@@ -96,12 +102,14 @@ class Collector {
 
   template <class Visit>  // visit(folder's fd, name in it, status, "ab/cdef…")
   Result<void> each_spread(const Fd& top, Visit visit) {
-    for (const std::string& prefix : LOAM_TRY(names_in(top.get(), 1000))) {
-      const Fd folder(::openat(top.get(), prefix.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-      if (!folder) return disk_.failed(errno, prefix);
+    for (const std::string& prefix : LOAM_TRY(names_in(top.get(), kNamesMax))) {
+      const Fd folder = LOAM_TRY(open_spread(top, prefix));
+      if (!folder) continue;
       for (const std::string& name : LOAM_TRY(names_in(folder.get(), kNamesMax))) {
         struct stat status {};
-        if (::fstatat(folder.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) continue;
+        if (!is_spread_file(name) || ::fstatat(folder.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0 ||
+            !S_ISREG(status.st_mode))
+          continue;
         LOAM_CHECK(visit(folder, name, status, prefix + name));
       }
     }
@@ -187,14 +195,17 @@ Result<GarbageReport> Store::collect(const Roots& roots, bool dry_run) {
 
 Result<Usage> Store::usage() const {
   Usage usage;
-  usage.trees = LOAM_TRY(names_in(impl_->trees.get(), kNamesMax)).size();
+  const auto trees = LOAM_TRY(names_in(impl_->trees.get(), kNamesMax));
+  usage.trees = static_cast<std::uint64_t>(std::count_if(trees.begin(), trees.end(), is_digest_name));
+  usage.foreign = LOAM_TRY(foreign_names(*impl_));
   const auto count = [&](const Fd& top, std::uint64_t& files) -> Result<void> {
-    for (const std::string& prefix : LOAM_TRY(names_in(top.get(), 1000))) {
-      const Fd folder(::openat(top.get(), prefix.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-      if (!folder) return impl_->disk.failed(errno, prefix);
+    for (const std::string& prefix : LOAM_TRY(names_in(top.get(), kNamesMax))) {
+      const Fd folder = LOAM_TRY(open_spread(top, prefix));
+      if (!folder) continue;
       for (const std::string& name : LOAM_TRY(names_in(folder.get(), kNamesMax))) {
         struct stat status {};
-        if (::fstatat(folder.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) continue;
+        if (!is_spread_file(name) || ::fstatat(folder.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
+          continue;
         ++files;
         usage.size_bytes += static_cast<std::uint64_t>(status.st_size);
       }

@@ -153,6 +153,26 @@ TEST_F(Keeping, VerifyFindsMissingAndForeignFiles) {
   EXPECT_EQ(store_->verify({}).value().size(), 2u);
 }
 
+TEST_F(Keeping, WhatIsNotTheStoresOwnIsNamedAndLeftAlone) {
+  const Digest tree = put("a", "content");
+  const Usage before = store_->usage().value();
+  const std::vector<std::string> foreign{"objects/notes.txt", "objects/zz/x", "objects/ab/x.swp", "blobs/0a/.nfs1",
+                                         "trees/old/x",       "listings/x",   "copies/mine/x"};
+  for (const std::string& path : foreign) state_.file("store/" + path, "x");
+  const Usage usage = store_->usage().value();
+  EXPECT_EQ(usage.foreign, (std::vector<std::string>{"objects/ab/x.swp", "objects/notes.txt", "objects/zz", "blobs/0a/.nfs1",
+                                                     "trees/old", "listings/x", "copies/mine"}));
+  EXPECT_EQ(usage.size_bytes, before.size_bytes);
+  EXPECT_EQ(usage.trees, before.trees);
+  const auto damage = store_->verify({}).value();
+  EXPECT_EQ(damage.size(), foreign.size());
+  EXPECT_EQ(damage.front().finding, "is not the store's own; move it away");
+  for (const bool dry_run : {true, false})
+    EXPECT_EQ(store_->collect({.trees = {tree}, .blobs = {}}, dry_run).value().foreign, usage.foreign);
+  EXPECT_EQ(store_->collect({}, false).value().removed_trees, 1u);
+  for (const std::string& path : foreign) EXPECT_TRUE(path_exists(state_ / "store/" + path)) << path;
+}
+
 TEST_F(Keeping, VerifyFindsRottenBlobsAndListings) {
   const Digest tree = put("a", "content");
   const Digest blob = store_->put_blob("blob").value();

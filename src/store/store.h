@@ -67,6 +67,7 @@ struct GarbageReport {
   std::uint64_t removed_objects = 0;
   std::uint64_t removed_blobs = 0;
   std::uint64_t freed_bytes = 0;
+  std::vector<std::string> foreign;  // "objects/notes.txt": not the store's own, left alone (foreign.h)
 };
 
 struct Damage {
@@ -77,6 +78,7 @@ struct Damage {
 struct Usage {
   std::uint64_t trees = 0, objects = 0, blobs = 0;
   std::uint64_t size_bytes = 0;
+  std::vector<std::string> foreign;  // as a GarbageReport's
 };
 
 // Everything reachable that garbage collection must keep.

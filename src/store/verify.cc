@@ -19,6 +19,7 @@
 #include "base/files.h"
 #include "base/text.h"
 #include "store/folder_names.h"
+#include "store/foreign.h"
 #include "store/layout.h"
 #include "store/listing.h"
 #include "store/object.h"
@@ -52,6 +53,8 @@ class Verifier {
       : layout_(layout), progress_(progress) {}
 
   Result<std::vector<Damage>> run() {
+    for (const std::string& name : LOAM_TRY(foreign_names(layout_)))
+      found(printable(name), "is not the store's own; move it away");
     const auto objects = LOAM_TRY(spread_names(layout_.objects));
     const auto blobs = LOAM_TRY(spread_names(layout_.blobs));
     const auto trees = LOAM_TRY(names_in(layout_.trees.get(), kNamesMax));
@@ -70,11 +73,11 @@ class Verifier {
  private:
   static Result<std::vector<std::string>> spread_names(const Fd& folder) {
     std::vector<std::string> names;
-    for (const std::string& prefix : LOAM_TRY(names_in(folder.get(), 1000))) {
-      const Fd below(::openat(folder.get(), prefix.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-      if (!below) return fail_errno("store: " + prefix);
+    for (const std::string& prefix : LOAM_TRY(names_in(folder.get(), kNamesMax))) {
+      const Fd below = LOAM_TRY(open_spread(folder, prefix));
+      if (!below) continue;
       for (const std::string& name : LOAM_TRY(names_in(below.get(), kNamesMax)))
-        names.push_back(prefix + "/" + name);
+        if (is_spread_file(name)) names.push_back(prefix + "/" + name);
     }
     return names;
   }
@@ -139,7 +142,7 @@ class Verifier {
 
   void listing(const std::string& name) {
     const auto digest = Digest::parse(name);
-    if (!digest) return found("listing " + name, "is no digest");
+    if (!digest || !is_digest_name(name)) return;  // foreign_names() has named it
     const auto text = layout_.read_listing(*digest);
     if (!text && text.error().code == ErrorCode::not_found) return;
     if (!text) return found("listing " + name, text.error().text);
@@ -149,14 +152,15 @@ class Verifier {
 
   void tree(const std::string& name) {
     const auto digest = Digest::parse(name);
-    if (!digest) return found("tree " + name, "is no digest");
+    if (!digest || !is_digest_name(name)) return;
     compare("tree " + name, *digest, layout_.trees.get(), name, nullptr);
   }
 
   void copy(const std::string& name) {
+    if (!is_copy_name(name)) return;
     const std::vector<std::string> parts = split(name, '-');
     const auto digest = Digest::parse(parts[0]);
-    if (!digest || parts.size() != 3) return found("copy " + name, "is no name of a copy");
+    if (!digest) return;
     const OwnerChange owner{
         static_cast<std::uint32_t>(std::strtoul(parts[1].c_str(), nullptr, 10)),
         static_cast<std::uint32_t>(std::strtoul(parts[2].c_str(), nullptr, 10))};
