@@ -68,7 +68,7 @@ constexpr const char* kOperations = R"json({
   "query": {"all?": "0|1", "limit?": "integer -- at most 10000; 1000", "after?": "integer -- next of the answer before"},
   "returns": {"jobs": ["Job"], "more": "integer -- of what runs and waits, that is not in here", "next": "integer? -- for after"}},
 "POST /v1/cancel": {"summary": "ends what runs or waits", "takes": {"target": "string"}, "returns": {"cancelled": ["string"]},
-  "refuses": {"404": "no such run or job"}},
+  "refuses": {"404": "no such run or job", "409": "it has already ended"}},
 "POST /v1/preempt": {"summary": "running jobs save, end, and are queued again",
   "takes": {"target": "string", "why?": "string -- at most 200 bytes"}, "returns": {"preempted": ["string"]},
   "refuses": {"404": "no such run or job", "409": "it does not run"}},

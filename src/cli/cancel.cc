@@ -16,6 +16,8 @@ int cancel_targets(Context& context) {
       status = report(context, answer.error());
       continue;
     }
+    if (!context.json() && (*answer)["cancelled"].size() == 0)
+      context.console.print(printable(target) + ": nothing of it is left to be cancelled");
     for (const std::string& name : (*answer)["cancelled"].as_strings()) {
       cancelled.push(name);
       if (!context.json()) context.console.print("cancelled " + printable(name));

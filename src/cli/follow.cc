@@ -271,7 +271,8 @@ void Follower::cancel() {
                            }};
   const auto answer =
       node_.call("POST", "/v1/cancel", Json::object({{"target", std::to_string(run_)}}), &wake);
-  if (!answer && !left_) console_.warn("cancelling failed: " + answer.error().text);
+  // Busy: it has ended by itself meanwhile.
+  if (!answer && !left_ && answer.error().code != ErrorCode::busy) console_.warn("cancelling failed: " + answer.error().text);
 }
 
 }  // namespace loam::cli

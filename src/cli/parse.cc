@@ -100,6 +100,9 @@ Parsed parse_with(const Verb& verb, const std::string& name, std::vector<std::st
   }
   if (verb.takes_command && parsed.arguments.command.empty() && verb.name == "run")
     return wrong_usage("which command? loam run [OPTIONS] -- CMD…", name);
+  for (const Positional& positional : verb.positionals)
+    for (const std::string& value : holder.lists[positional.name])
+      if (value.empty()) return wrong_usage(positional.name + " is empty; expected " + positional.help, name);
   for (auto& [key, values] : holder.lists)
     if (!values.empty()) parsed.arguments.set(key, std::move(values));
   for (const auto& [key, given] : holder.flags)

@@ -67,7 +67,13 @@ void cancel(Runs::Impl& runs, const Request& request, const ResponderPtr& respon
   auto target = runs.find_target(request.caller, text, Runs::Impl::For::acting);
   if (!target) return responder->reply_error(target.error());
   std::vector<std::string> cancelled;
-  if (text.find('/') == std::string::npos) {
+  const bool whole_run = text.find('/') == std::string::npos;
+  const std::string& state = whole_run || !target->job ? target->run.state : target->job->state;
+  if (whole_run ? target->run.ended() : target->job && target->job->ended())
+    return responder->reply_error(
+        {ErrorCode::busy, (whole_run ? "run " + std::to_string(target->run.id) : runs.target_text(*target->job)) +
+                              " has already ended (" + state + ")"});
+  if (whole_run) {
     cancelled = runs.cancel_run(target->run, "cancelled by " + user_name(request.caller.uid));
   } else if (target->job) {
     if (runs.cancel_job(*target->job, "cancelled by " + user_name(request.caller.uid)))

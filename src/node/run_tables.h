@@ -39,6 +39,8 @@ struct RunRow {
   Json data;  // source → {"digest", "record", "files": […] for patterns of the top folder}
   std::string endpoint;  // "127.0.0.1:8000"
   std::string account = "default";  // whose shares and quota its jobs count against
+
+  bool ended() const { return state == "succeeded" || state == "failed" || state == "cancelled"; }
 };
 
 // kind: step replica gateway command shell. state: preparing blocked queued preempted running

@@ -2,21 +2,21 @@
 
 #include <unistd.h>
 
-#include <algorithm>
-#include <cctype>
-
 #include "base/files.h"
 #include "base/text.h"
+#include "spec/checks.h"
 
 namespace loam::node {
 
-bool is_secret_name(std::string_view name) {
-  if (name.empty() || name.size() > 128 || std::isdigit(static_cast<unsigned char>(name[0])))
-    return false;
-  return std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
-  });
+namespace {
+
+Result<void> check_value(const std::string& name, std::string_view value) {
+  if (value.size() > kSecretBytesMax) return fail(ErrorCode::too_large, name + ": over 64 KiB");
+  if (value.find('\0') == std::string_view::npos) return {};
+  return fail(ErrorCode::invalid, name + ": holds a zero byte, which no environment variable can; encode it (base64)");
 }
+
+}  // namespace
 
 std::string Secrets::path(const char* kind, std::int64_t id) const {
   return folder_ + "/" + kind + "-" + std::to_string(id);
@@ -37,10 +37,9 @@ std::vector<std::string> Secrets::names(std::uint32_t uid) const {
 }
 
 Result<void> Secrets::put(std::uint32_t uid, const std::string& name, const std::string& value) {
-  if (!is_secret_name(name))
-    return fail(ErrorCode::invalid,
-                "'" + printable(name) + "' cannot name a secret; expected letters, digits and _");
-  if (value.size() > kSecretBytesMax) return fail(ErrorCode::too_large, name + ": over 64 KiB");
+  if (const std::string wrong = spec::variable_problem(name); !wrong.empty())
+    return fail(ErrorCode::invalid, "the secret's name: " + wrong);
+  LOAM_CHECK(check_value(name, value));
   Json kept = of_user(uid);
   kept.set(name, value);
   if (kept.size() > kSecretsOfUserMax)
@@ -67,11 +66,7 @@ Result<Json> Secrets::resolve(std::uint32_t uid, const std::vector<std::string>&
       return fail(ErrorCode::invalid,
                   "secrets: " + name +
                       " has no value; export it, or keep one with: loam secret set " + name);
-    if (value.as_string().size() > kSecretBytesMax)
-      return fail(ErrorCode::too_large, "secrets: " + name + ": over 64 KiB");
-    if (value.as_string().find('\0') != std::string::npos)
-      return fail(ErrorCode::invalid,
-                  "secrets: " + name + ": holds a zero byte, which no environment variable can");
+    LOAM_CHECK(check_value("secrets: " + name, value.as_string()));
     values.set(name, value);
   }
   return values;

@@ -18,8 +18,6 @@ namespace loam::node {
 inline constexpr std::size_t kSecretBytesMax = 64 << 10;
 inline constexpr std::size_t kSecretsOfUserMax = 256;
 
-bool is_secret_name(std::string_view name);  // an environment variable's name
-
 class Secrets {
  public:
   explicit Secrets(std::string folder) : folder_(std::move(folder)) {}

@@ -27,6 +27,8 @@ TEST_F(SecretsTest, KeptByUserAndRemoved) {
   EXPECT_TRUE(secrets.names(1001).empty());
   EXPECT_FALSE(secrets.put(1000, "NO SPACE", "x"));
   EXPECT_FALSE(secrets.put(1000, "1ST", "x"));
+  EXPECT_NE(secrets.put(1000, "LOAM_TOKEN", "x").error().text.find("Loam's own"), std::string::npos);
+  EXPECT_NE(secrets.put(1000, "ZERO", std::string("a\0b", 3)).error().text.find("zero byte"), std::string::npos);
   EXPECT_FALSE(secrets.put(1000, "BIG", std::string(kSecretBytesMax + 1, 'x')));
   ASSERT_TRUE(secrets.remove(1000, "TOKEN"));
   EXPECT_EQ(secrets.remove(1000, "TOKEN").error().code, ErrorCode::not_found);

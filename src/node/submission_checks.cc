@@ -198,9 +198,9 @@ std::vector<spec::Problem> find_misfits(const Node& node, const Submitter& submi
     for (const spec::Service& service : project.services)
       check_fits(node, submitter, service.env, service.resources, 0, service.name, problems);
   if (verb == "train" && project.steps.empty())
-    problems.push_back({{}, "steps", "this project has no steps to train"});
+    problems.push_back({{}, "", "has no steps; 'loam train' needs `steps:` or `train:` (loam serve: the services alone)"});
   if (verb == "serve" && project.services.empty())
-    problems.push_back({{}, "services", "this project has no services"});
+    problems.push_back({{}, "", "has no services; 'loam serve' needs `services:` or `serve:` (loam train: the steps alone)"});
   const auto later = [](const auto& a, const auto& b) {
     return std::pair(a.place.line, a.place.column) < std::pair(b.place.line, b.place.column);
   };

@@ -119,8 +119,10 @@ ReadResult read_project(std::string_view text, const Folder* folder,
 std::string format_problems(std::string_view file, const std::vector<Problem>& problems) {
   std::string text;
   for (const Problem& problem : problems) {
-    text += printable(file) + ":" + std::to_string(problem.place.line) + ":" +
-            std::to_string(problem.place.column) + ": ";
+    text += printable(file) + ":";
+    if (problem.place.line > 0)
+      text += std::to_string(problem.place.line) + ":" + std::to_string(problem.place.column) + ":";
+    text += " ";
     if (!problem.key.empty()) text += printable(problem.key) + ": ";
     text += printable(problem.message) + "\n";
   }
