@@ -124,7 +124,8 @@ def test_a_shell_survives_the_nodes_death(fresh_node):
 
 
 def test_a_shell_over_an_ended_attempt_is_still_a_run_of_its_own(node):
-    run = live_job(node, "echo kept > kept; exec sleep 600")
+    run = live_job(node, "echo kept > kept; echo made; exec sleep 600")
+    wait_for(lambda: node.run("logs", run).stdout == "made\n", what="the job's file")
     node.run("cancel", run)
     wait_for(lambda: "running" not in node.run("ps").stdout, what="the job's end")
     assert node.run("shell", run, "--", "cat", "kept").stdout == "kept\n"
