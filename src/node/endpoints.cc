@@ -193,33 +193,56 @@ void Services::port_taken(const Endpoint& endpoint, JobRow gateway) {
       [this, holder, id = endpoint.id, gateway = gateway.id] {
         const auto found = endpoints_.find(id);
         if (found == endpoints_.end() || !found->second->active) return;
-        if (found->second->gateway == gateway)
-          give_up(*found->second, taken_text(*found->second, *holder));
+        const auto run = runs_.tables.run(found->second->run);
+        const ProjectPtr project = run ? runs_.project_of(*run) : nullptr;
+        if (found->second->gateway == gateway && project)
+          give_up(*found->second, taken_text(*run, *project, *holder) +
+                                      "; end it or choose another `endpoint:`");
       });
 }
 
-std::string Services::taken_text(const Endpoint& endpoint,
+void Services::look_at_port(const RunRow& run) {
+  const auto jobs = runs_.tables.jobs_of(run.id);
+  const auto has = [&](const char* kind) {
+    return std::any_of(jobs.begin(), jobs.end(),
+                       [&](const JobRow& job) { return job.kind == kind && !job.ended(); });
+  };
+  const ProjectPtr project = runs_.project_of(run);
+  if (!project || !has("replica") || !has("step")) return;
+  for (const auto& [id, endpoint] : endpoints_)  // our own: it is to be replaced
+    if (endpoint->active && endpoint->uid == run.uid && endpoint->project == run.project &&
+        endpoint->listen == project->endpoint)
+      return;
+  const auto holder = std::make_shared<std::optional<PortHolder>>();
+  runs_.node.loop.offload(
+      [holder, listen = project->endpoint] { *holder = port_holder(listen); },
+      [this, holder, project, id = run.id] {
+        const auto now = runs_.tables.run(id);
+        if (!now || now->state != "running" || !*holder || !(*holder)->listens) return;
+        runs_.note(id, taken_text(*now, *project, *holder) +
+                           "; end it before the services start, or choose another `endpoint:`");
+      });
+}
+
+std::string Services::taken_text(const RunRow& run, const spec::Project& project,
                                  const std::optional<PortHolder>& holder) {
-  const auto run = runs_.tables.run(endpoint.run);
-  const ProjectPtr project = run ? runs_.project_of(*run) : nullptr;
-  const std::string port = endpoint.listen.substr(endpoint.listen.rfind(':') + 1);
-  std::string text = "endpoint: port " + port + " is in use";
-  if (project && project->endpoint_place.line > 0)
-    text = run->file + ":" + std::to_string(project->endpoint_place.line) + ":" +
-           std::to_string(project->endpoint_place.column) + ": " + text;
+  const std::string& listen = project.endpoint;
+  std::string text = "endpoint: port " + listen.substr(listen.rfind(':') + 1) + " is in use";
+  if (project.endpoint_place.line > 0)
+    text = run.file + ":" + std::to_string(project.endpoint_place.line) + ":" +
+           std::to_string(project.endpoint_place.column) + ": " + text;
   for (const auto& [id, other] : endpoints_)
-    if (other->active && other->listened && other->listen == endpoint.listen &&
-        other->uid == endpoint.uid && id != endpoint.id)
+    if (other->active && other->listened && other->listen == listen && other->uid == run.uid &&
+        other->project != run.project)
       return text + " by project '" + other->project + "' (run " + std::to_string(other->run) +
-             "); end it (loam down " + other->project + ") or choose another `endpoint:`";
+             ", which `loam down " + other->project + "` ends)";
   // Of other users' processes the system's node tells the user alone. A user's own node sees no
   // further, from its user namespace, than that: but he can look himself.
-  const bool may_name = holder && run &&
-                        (runs_.node.context.identity.rootless || run->uid == 0 ||
-                         holder->uid == run->uid || holder->uid == run->job_uid);
+  const bool may_name = holder && (runs_.node.context.identity.rootless || run.uid == 0 ||
+                                   holder->uid == run.uid || holder->uid == run.job_uid);
   if (holder) text += " by " + holder_text(*holder, may_name);
-  if (may_name && holder->pid == 0 && holder->uid == run->uid) text += ", which `ss -ltnp` names";
-  return text + "; end it or choose another `endpoint:`";
+  if (may_name && holder->pid == 0 && holder->uid == run.uid) text += ", which `ss -ltnp` names";
+  return text;
 }
 
 // A gateway that never listened (its port is taken): the run has failed, and nothing of it stays;

@@ -98,7 +98,7 @@ std::optional<PortHolder> port_holder(const std::string& text) {
   if (!socket || !socket->listens)
     if (auto other = socket_in("/proc/net/tcp6", *address)) socket = std::move(other);
   if (!socket) return {};
-  PortHolder holder{.uid = socket->uid, .pid = 0, .program = {}};
+  PortHolder holder{.uid = socket->uid, .pid = 0, .program = {}, .listens = socket->listens};
   const auto processes = list_folder("/proc");
   if (!processes) return holder;
   for (const std::string& process : *processes) {

@@ -15,6 +15,7 @@ struct PortHolder {
   std::uint32_t uid = 0;  // as this process's user namespace shows it
   std::int64_t pid = 0;   // 0 where its descriptors are not ours to see
   std::string program;
+  bool listens = false;   // else a connection has the port, which ends by itself
 };
 
 // `address`: "127.0.0.1:8000", "[::1]:8000" or "localhost:8000".

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "node/data_fingerprints.h"
 #include "node/runs_impl.h"
+#include "node/services.h"
 
 namespace loam::node {
 
@@ -286,6 +287,7 @@ void Runs::Impl::prepared(const std::shared_ptr<Preparation>& preparation) {
   events.forget_progress(run->id);
   set_run_state(*run, "running");
   node.db.after_commit([this, id = run->id] { secrets.forget_run(id); });
+  services->look_at_port(*run);
   consider(run->id);
 }
 

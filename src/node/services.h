@@ -36,6 +36,8 @@ class Services {
   // Before resume(): a replica that is to be in the queue again.
   bool comes_back(const JobRow& job);
   void resume();
+  // Before the run's steps: a word on a port that is in use, while there is time.
+  void look_at_port(const RunRow& run);
   // The run's steps are done: its replicas replace those of the project's earlier run.
   void begin(RunRow& run);
   void gather(StartInputs& inputs);  // what a replica's or gateway's plan needs
@@ -106,7 +108,8 @@ class Services {
   void restart_later(JobRow& job, std::int64_t lived_ms, const std::string& why);
   void replica_record(Endpoint& endpoint, const JobRow& job, const AttemptView& attempt);
   void port_taken(const Endpoint& endpoint, JobRow gateway);
-  std::string taken_text(const Endpoint& endpoint, const std::optional<PortHolder>& holder);
+  std::string taken_text(const RunRow& run, const spec::Project& project,
+                         const std::optional<PortHolder>& holder);
   void give_up(Endpoint& endpoint, const std::string& error);
   void close(Endpoint& endpoint, const std::string& why);
   std::set<std::string> ready_replicas(const Endpoint& endpoint, const std::string& service) const;

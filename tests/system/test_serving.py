@@ -152,6 +152,7 @@ def test_a_taken_port_is_named_with_its_holder(node):
     with Holder(node.user) as holder:
         at_port(folder, port, holder.port)
         told = refused(node.run("up", cwd=folder, check=False))
+        assert "end it before the services start" in told, "a word while there is time"
         uid = pwd.getpwnam(node.user or "root").pw_uid
         # From its user namespace a user's own node cannot look into processes outside.
         who = f"a process of user {node.user} (uid {uid}), which `ss -ltnp` names" if node.rootless else \
@@ -163,7 +164,7 @@ def test_a_taken_port_is_named_with_its_holder(node):
         other, port = serving(node, "second")
         at_port(other, port, holder.port)
         told = refused(node.run("up", cwd=other, check=False))
-        assert f"port {holder.port} is in use by project 'taken' (run " in told and "loam down taken" in told
+        assert f"port {holder.port} is in use by project 'taken' (run " in told and "which `loam down taken` ends)" in told
     finally:
         node.run("down", cwd=folder)
 
