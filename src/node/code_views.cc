@@ -52,21 +52,15 @@ std::string CodeViews::digest(const Code& code, const Patterns& patterns) {
 // Patterns choose by path alone: the difference is made of all code, once, and chosen from.
 std::vector<std::string> CodeViews::changed(const std::string& before, const Code& now,
                                             const Patterns& patterns) {
-  const auto chosen = [&](const std::vector<std::string>& paths) {
-    std::vector<std::string> of_step;
-    for (const std::string& path : paths)
-      if (is_code(path, patterns)) of_step.push_back(path);
-    return of_step;
-  };
   {
     const MutexLock lock(mutex_);
     for (const Difference& one : differences_)
       if (one.before == before && one.now == now.tree && one.file == now.file)
-        return chosen(one.paths);
+        return code_paths(one.paths, patterns);
   }
   auto paths = changed_paths(code_entries(listing_(before), {}, now.file),
                              code_entries(listing_(now.tree), {}, now.file));
-  auto of_step = chosen(paths);
+  auto of_step = code_paths(paths, patterns);
   const MutexLock lock(mutex_);
   differences_.push_front({before, now.tree, now.file, std::move(paths)});
   if (differences_.size() > kDifferencesMax) differences_.pop_back();

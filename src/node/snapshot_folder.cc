@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "base/files.h"
-#include "base/text.h"
+#include "base/glob.h"
 #include "base/text.h"
 #include "node/findings.h"
 #include "node/runs_impl.h"
@@ -17,9 +17,9 @@ bool SnapshotFolder::has_file(const std::string& relative) const {
 
 std::size_t SnapshotFolder::matches(const std::string& pattern, std::size_t) const {
   if (any_match_ || matched_.contains(pattern)) return 1;
+  const Glob glob(pattern);
   return std::any_of(listing_.begin(), listing_.end(), [&](const auto& entry) {
-    return entry.type != store::ListingEntry::Type::folder &&
-           spec::matches_pattern(pattern, entry.path);
+    return entry.type != store::ListingEntry::Type::folder && glob.matches(entry.path);
   }) ? 1 : 0;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/glob.h"
 #include "base/text.h"
 
 namespace loam::node {
@@ -30,6 +31,23 @@ void compare_members(const std::string& part, const Json& before, const Json& no
   for (const std::string& name : names)
     if (before[name] != now[name]) found.push_back(part + "." + name);
 }
+
+// `code:` of a step, to be held against many paths.
+class Code {
+ public:
+  explicit Code(const std::vector<std::string>& patterns)
+      : patterns_(patterns), globs_(patterns.begin(), patterns.end()) {}
+  bool has(const std::string& path) const {
+    if (patterns_.empty()) return true;
+    for (std::size_t i = 0; i < patterns_.size(); ++i)
+      if (starts_with_path(path, patterns_[i]) || globs_[i].matches(path)) return true;
+    return false;
+  }
+
+ private:
+  const std::vector<std::string>& patterns_;
+  const std::vector<Glob> globs_;
+};
 
 }  // namespace
 
@@ -77,20 +95,24 @@ std::vector<std::string> changes(const Json& before, const Json& now) {
   return found;
 }
 
-bool is_code(const std::string& path, const std::vector<std::string>& patterns) {
-  return patterns.empty() || std::any_of(patterns.begin(), patterns.end(), [&](const auto& pattern) {
-           return spec::matches_pattern(pattern, path) || starts_with_path(path, pattern);
-         });
+std::vector<std::string> code_paths(const std::vector<std::string>& paths,
+                                    const std::vector<std::string>& patterns) {
+  const Code code(patterns);
+  std::vector<std::string> chosen;
+  for (const std::string& path : paths)
+    if (code.has(path)) chosen.push_back(path);
+  return chosen;
 }
 
 std::vector<store::ListingEntry> code_entries(const std::vector<store::ListingEntry>& listing,
                                               const std::vector<std::string>& patterns,
                                               const std::string& file_name) {
+  const Code code(patterns);
   std::vector<store::ListingEntry> entries;
   for (const store::ListingEntry& entry : listing) {
     if (entry.type == store::ListingEntry::Type::folder) continue;
     if (entry.path == file_name || entry.path == "loam.lock" || entry.path == "loam.yaml") continue;
-    if (is_code(entry.path, patterns)) entries.push_back(entry);
+    if (code.has(entry.path)) entries.push_back(entry);
   }
   return entries;
 }

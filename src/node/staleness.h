@@ -31,7 +31,9 @@ std::vector<std::string> changes(const Json& before, const Json& now);
 std::vector<store::ListingEntry> code_entries(const std::vector<store::ListingEntry>& listing,
                                               const std::vector<std::string>& patterns,
                                               const std::string& file_name);
-bool is_code(const std::string& path, const std::vector<std::string>& patterns);  // all where empty
+// Of these paths, sorted as they are, those that match `patterns` (all where empty).
+std::vector<std::string> code_paths(const std::vector<std::string>& paths,
+                                    const std::vector<std::string>& patterns);
 // Paths created, changed or removed between two views, sorted.
 std::vector<std::string> changed_paths(const std::vector<store::ListingEntry>& before,
                                        const std::vector<store::ListingEntry>& now);

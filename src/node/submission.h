@@ -26,6 +26,7 @@ struct Submission {
   Result<store::TreeInfo> snapshot = store::TreeInfo{};
   Result<std::vector<store::ListingEntry>> listing = std::vector<store::ListingEntry>{};
   std::set<std::string> matched;
+  spec::ReadResult read;  // the file again, held against the snapshot
 };
 
 }  // namespace loam::node

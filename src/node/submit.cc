@@ -84,6 +84,14 @@ void take_snapshot(UserHelpers& helpers, store::Store& store, Submission& submis
       submission.matched.insert(pattern);
 }
 
+// On a worker: each pattern of the file is held against each path.
+void read_again(const store::Store& store, Submission& submission) {
+  if (!submission.project || !submission.snapshot || !submission.listing) return;
+  const SnapshotFolder folder(*submission.listing, store.tree_path(submission.snapshot->digest),
+                              submission.matched, false);
+  submission.read = spec::read_project(submission.run.text, &folder, &submission.models);
+}
+
 JobRow job_for(const RunRow& run, const std::string& kind, const std::string& name,
                std::int64_t cpu_milli, std::int64_t memory_bytes) {
   JobRow job;
@@ -247,6 +255,7 @@ void Runs::Impl::submit(const Request& request, ResponderPtr responder, Intent i
       [this, submission] {
         take_snapshot(node.helpers, node.store, *submission,
                       node.context.paths.builds + "/empty-project");
+        read_again(node.store, *submission);
       },
       [this, submission] { snapshot_taken(submission); });
 }
@@ -264,12 +273,9 @@ void Runs::Impl::snapshot_taken(const std::shared_ptr<Submission>& submission) {
   run.snapshot_files = static_cast<std::int64_t>(submission->snapshot->files);
   run.snapshot_bytes = static_cast<std::int64_t>(submission->snapshot->size_bytes);
   if (submission->project) {
-    const SnapshotFolder folder(*submission->listing,
-                                node.store.tree_path(submission->snapshot->digest),
-                                submission->matched, false);
-    auto read = spec::read_project(run.text, &folder, &submission->models);
-    if (!read.project) return refuse(submission->responder, run.file, read.problems);
-    submission->project = std::move(read.project);
+    if (!submission->read.project)
+      return refuse(submission->responder, run.file, submission->read.problems);
+    submission->project = std::move(submission->read.project);
   }
   if (submission->intent == Intent::forecast) return forecast(submission);
   // Again: others may have been queued meanwhile.
