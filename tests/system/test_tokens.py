@@ -395,6 +395,12 @@ def sockets_of(pid):
     return sum(os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:") for name in os.listdir(f"/proc/{pid}/fd"))
 
 
+def all_acknowledged(port):
+    """Of what was sent from there: nothing will be sent again, which would find that nobody is there."""
+    lines = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return all(line[4].startswith("00000000:") for line in lines if line[1].endswith(f":{port:04X}") and line[3] == "01")
+
+
 def vanish(connection):
     """Without a word to the other side: its kernel is not told (tcp(7), TCP_REPAIR)."""
     with socket.socket(fileno=os.dup(connection.fileno())) as plain:
@@ -414,6 +420,7 @@ def test_who_vanishes_without_a_word_frees_its_place(far):
         opened[-1].sendall(f"GET {target} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {good}\r\n\r\n".encode())
         assert read_head(opened[-1]).startswith(b"HTTP/1.1 200")
     assert sockets_of(gate) == before + 9
+    wait_for(lambda: all_acknowledged(far.port), what="the last acknowledgement")
     for connection in opened:
         vanish(connection)
     wait_for(lambda: sockets_of(gate) == before, seconds=180, what="the places of those who vanished")
