@@ -19,25 +19,27 @@ using engines::send_text;
 using engines::TestServer;
 
 TEST(Command, NotRunningYetIsWaitedForThenAttached) {
-  std::atomic<bool> told{false};
-  std::atomic<int> looks{0};
+  std::atomic<bool> told{false}, ended{false};
   TestServer server([&](const std::string& request, int fd) {
     if (request.starts_with("POST /v1/attach/5")) {
       while (!told) std::this_thread::yield();  // held, as the node does until the job starts
-      return send_text(
+      send_text(
           fd,
           "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: loam-attach\r\n\r\n" +
               api::encode_frame(api::AttachFrame::output, "hello\n") +
               api::encode_frame(
                   api::AttachFrame::exit,
                   R"({"outcome":"out_of_memory","missing":[{"guard":"cpu","reason":"no cgroup"}]})"));
+      ended = true;
+      return;
     }
     send_text(
         fd, chunked_head("text/event-stream") +
                 event("step", R"({"step":"run","state":"queued","why":"waits for 2 of 2 CPUs"})") +
-                event("step", R"({"step":"run","state":"running","target":"5/run"})") +
-                (looks++ == 0 ? "" : event("step", R"({"step":"run","state":"failed","target":"5/run"})")));
+                event("step", R"({"step":"run","state":"running","target":"5/run"})"));
     told = true;
+    while (!ended) std::this_thread::yield();
+    send_text(fd, event("step", R"({"step":"run","state":"failed","target":"5/run"})") + kEnd);
   });
   Written written;
   Signals signals;

@@ -38,9 +38,10 @@ def test_secrets_that_no_job_could_have_are_refused(node):
 
 def test_a_project_without_the_half_that_is_asked_for(node):
     only_steps = node.project({"loam.yaml": "name: half\nsteps: {a: {run: 'true'}}\n"})
+    node.run("node", "start")
     assert refused(node, "serve", cwd=only_steps).startswith("loam.yaml: has no services; 'loam serve' needs")
-    only_services = node.project({"loam.yaml": "name: half\nservices: {s: {model: m, handler: 's.py:f'}}\n", "s.py": "",
-                                  "w": "1"})
+    only_services = node.project({"loam.yaml": "name: half\nservices: {s: {model: m, handler: 's.py:f'}}\n", "w": "1",
+                                  "s.py": "def f(x): return x\n"})
     node.run("models", "import", only_services, "--name", "m")
     assert refused(node, "train", cwd=only_services).startswith("loam.yaml: has no steps; 'loam train' needs")
 
