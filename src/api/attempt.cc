@@ -217,6 +217,8 @@ Result<void> read_limits(const Json& document, AttemptPlan& plan) {
   plan.processes_max = LOAM_TRY(number_at<std::uint32_t>(document, "processes_max"));
   plan.shm_bytes = LOAM_TRY(number_at<std::uint64_t>(document, "shm_bytes"));
   plan.time_limit_ms = LOAM_TRY(number_at<std::int64_t>(document, "time_limit_ms"));
+  if (document.has("idle_limit_ms"))  // none in a plan of an older node
+    plan.idle_limit_ms = LOAM_TRY(number_at<std::int64_t>(document, "idle_limit_ms"));
   plan.grace_ms = LOAM_TRY(number_at<std::int64_t>(document, "grace_ms"));
   if (document.has("checkpoint_signal")) {  // a plan of a node from before there were checkpoints
     plan.checkpoint_signal = LOAM_TRY(number_at<int>(document, "checkpoint_signal"));
@@ -271,6 +273,7 @@ Json to_json(const AttemptPlan& plan) {
       {"processes_max", plan.processes_max},
       {"shm_bytes", plan.shm_bytes},
       {"time_limit_ms", plan.time_limit_ms},
+      {"idle_limit_ms", plan.idle_limit_ms},
       {"grace_ms", plan.grace_ms},
       {"checkpoint_signal", plan.checkpoint_signal},
       {"checkpoint_grace_ms", plan.checkpoint_grace_ms},

@@ -112,6 +112,7 @@ struct AttemptPlan {
   std::uint32_t processes_max = 4096;
   std::uint64_t shm_bytes = 64u << 20;
   std::int64_t time_limit_ms = 0;      // 0: none. TERM, grace_ms, KILL, outcome timed_out
+  std::int64_t idle_limit_ms = 0;      // 0: none. Nothing typed or said on the terminal for so long: as time_limit_ms
   std::int64_t grace_ms = 10'000;
   int checkpoint_signal = 0;           // before a preemption, to the processes that catch it; 0: TERM to all
   std::int64_t checkpoint_grace_ms = 0;  // of a preemption, where there is a checkpoint_signal

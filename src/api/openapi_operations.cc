@@ -36,7 +36,7 @@ constexpr const char* kOperations = R"json({
     "verb": "up|train|serve|run", "project": "string -- the folder, absolute", "file?": "string", "text?": "string -- of loam.yaml",
     "force?": "boolean", "hold?": "boolean", "account?": "string", "priority?": "integer", "secrets?": {"*": "string"},
     "command?": {"argv": ["string"], "terminal?": "boolean", "standard_input?": "boolean", "attach?": "boolean",
-      "cpu_milli?": "integer", "memory_bytes?": "integer", "time_ms?": "integer", "network?": "host|none",
+      "cpu_milli?": "integer", "memory_bytes?": "integer", "time_ms?": "integer", "idle_ms?": "integer", "network?": "host|none",
       "environment?": {"*": "string"}, "env?": "string", "columns?": "integer", "rows?": "integer",
       "ranks?": "integer", "pin?": "boolean", "huge_bytes?": "integer", "devices?": ["any"]},
     "proxy_environment?": {"*": "string"}},

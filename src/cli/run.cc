@@ -74,6 +74,13 @@ Result<void> add_resources(const Arguments& arguments, Json& command) {
     if (!time) return in_context("--time", std::move(time.error()));
     command.set("time_ms", std::chrono::ceil<std::chrono::milliseconds>(*time).count());
   }
+  if (arguments.has("idle")) {
+    if (!arguments.flag("terminal"))
+      return fail(ErrorCode::invalid, "--idle: is about what is typed on a terminal; expected -it with it");
+    auto idle = parse_duration(arguments.value("idle"));
+    if (!idle) return in_context("--idle", std::move(idle.error()));
+    command.set("idle_ms", std::chrono::ceil<std::chrono::milliseconds>(*idle).count());
+  }
   const std::string network = arguments.value("network", "host");
   if (network != "host" && network != "none")
     return fail(ErrorCode::invalid,
@@ -199,6 +206,7 @@ Verb run_verb() {
       {"--pin", "", "whole cores that no other job uses"},
       {"--hugepages", "SIZE", "that much in huge pages, besides memory"},
       {"--time", "DURATION", "end it after this long, such as 10m"},
+      {"--idle", "DURATION", "with -it: end it when nothing is typed or said for this long"},
       {"--network", "WHICH", "host or none (host)"},
       {"--port", "[LOCAL:]PORT", "a port of the command, on this machine's loopback", true},
       {"--env", "NAME", "the env of this step or service of loam.yaml"},

@@ -48,7 +48,8 @@ std::string describe_exit(const Json& record) {
       record.has("rank") ? "rank " + std::to_string(record["rank"].as_int()) + " failed first: " : "";
   if (outcome == "exited") return who + "exit status " + std::to_string(record["code"].as_int());
   if (outcome == "signaled") return who + "killed by " + signal_name(number);
-  if (outcome == "timed_out") return "timed out" + after_duration(record);
+  if (outcome == "timed_out")
+    return "timed out" + after_duration(record) + (error.empty() ? "" : ": " + error);
   if (outcome == "cancelled") return "cancelled";
   if (outcome == "preempted") return "preempted" + after_duration(record);
   if (outcome == "out_of_memory")

@@ -320,6 +320,7 @@ api::AttemptPlan plan_command(const PlanFacts& facts, const PlanInputs& inputs) 
   plan.standard_input = command["standard_input"].as_bool();
   plan.network = command["network"].as_string() == "none" ? api::Network::none : api::Network::host;
   plan.time_limit_ms = command["time_ms"].as_int();
+  plan.idle_limit_ms = plan.terminal ? command["idle_ms"].as_int() : 0;
   if (inputs.project != nullptr) add_data(plan, inputs);
   for (const UpstreamBind& upstream : inputs.upstream)
     plan.binds.push_back({.from = upstream.tree.path,

@@ -164,7 +164,7 @@ Result<void> check_command(const Json& command) {
   for (const std::string& argument : argv)
     if (argument.find('\0') != std::string::npos)
       return fail(ErrorCode::invalid, "command.argv: holds a zero byte");
-  for (const char* key : {"cpu_milli", "memory_bytes", "time_ms"})
+  for (const char* key : {"cpu_milli", "memory_bytes", "time_ms", "idle_ms"})
     if (command[key].as_int() < 0)
       return fail(ErrorCode::invalid, std::string("command.") + key + ": below zero");
   const std::int64_t memory_bytes = command["memory_bytes"].as_int();

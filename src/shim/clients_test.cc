@@ -43,6 +43,24 @@ TEST_F(ShimTest, WhatComesBeforeTheTerminalReachesTheJob) {
   EXPECT_NE(client.output.find("got early"), std::string::npos) << client.output;
 }
 
+TEST_F(ShimTest, WhoDoesNothingIsWarnedAndThenEnded) {
+  plan_.terminal = true;
+  plan_.idle_limit_ms = 500;
+  Node node = start("stty -echo; while read line; do :; done; sleep 600");
+  Client client;
+  client.attach(node);
+  client.send(api::AttachFrame::resize, std::string_view("\x64\0\x1e\0", 4));
+  ASSERT_TRUE(client.await("nothing typed or said for")) << client.output;
+  // A key keeps it: the warning comes again instead of the end.
+  client.output.clear();
+  client.send(api::AttachFrame::input, "\r");
+  ASSERT_TRUE(client.await("nothing typed or said for")) << client.output;
+  ASSERT_TRUE(client.await());
+  EXPECT_EQ((*client.exit)["outcome"].as_string(), "timed_out");
+  EXPECT_EQ((*client.exit)["error"].as_string(), "idle for 500 ms");
+  EXPECT_EQ(output().find("nothing typed"), std::string::npos) << "the warning is not the job's output";
+}
+
 TEST_F(ShimTest, StandardInputComesFromTheClientAndStreamsStayApart) {
   plan_.standard_input = true;
   Node node = start("cat; echo problem >&2; exit 6");

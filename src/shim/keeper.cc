@@ -155,6 +155,8 @@ void Keeper::on_timer(Timer timer) {
       return go();
     case Timer::time_limit:
       return stop(api::Outcome::timed_out);
+    case Timer::idle:
+      return check_idle();
     case Timer::grace:
       return kill_all();
     case Timer::out_of_memory:
@@ -197,6 +199,8 @@ void Keeper::on_report() {
   state_ = State::running;
   started_ms_ = wall_ms();
   if (plan_.time_limit_ms > 0) arm(Timer::time_limit, plan_.time_limit_ms);
+  active_ns_ = steady_ns();
+  if (plan_.idle_limit_ms > 0) check_idle();
   link_.announce(Json::object(
       {{"type", "running"}, {"started_ms", started_ms_}, {"missing", api::to_json(missing_)}}));
   LOAM_CRASH_POINT("shim.running");
@@ -276,7 +280,10 @@ void Keeper::on_frame(const api::Frame& frame) {
   const auto byte_at = [&](std::size_t i) {
     return static_cast<unsigned>(static_cast<unsigned char>(frame.payload[i]));
   };
-  if (frame.type == api::AttachFrame::input) streams_.add_input(frame.payload);
+  if (frame.type == api::AttachFrame::input) {
+    active_ns_ = steady_ns();
+    streams_.add_input(frame.payload);
+  }
   if (frame.type == api::AttachFrame::resize && frame.payload.size() == 4) {
     streams_.resize(byte_at(0) | byte_at(1) << 8, byte_at(2) | byte_at(3) << 8);
     if (state_ == State::waiting_for_client) go();
@@ -286,6 +293,7 @@ void Keeper::on_frame(const api::Frame& frame) {
 }
 
 void Keeper::on_output(api::AttachFrame type, std::string_view bytes) {
+  active_ns_ = steady_ns();
   log_.append(bytes);
   if (live_clients())
     clients_.send_live(type, bytes);

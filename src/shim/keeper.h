@@ -37,7 +37,7 @@ class Keeper {
 
  private:
   enum class State { building, waiting_for_client, starting, running, ended };
-  enum class Timer { client, time_limit, grace, out_of_memory, unkillable, farewell, count };
+  enum class Timer { client, time_limit, idle, grace, out_of_memory, unkillable, farewell, count };
 
   void start();
   void go();
@@ -55,6 +55,7 @@ class Keeper {
   void end_other_ranks();
   void on_init_end();
   void check_memory();
+  void check_idle();
 
   void stop(api::Outcome why, const std::string& error = {});
   void terminate(std::int64_t grace_ms);
@@ -101,6 +102,8 @@ class Keeper {
   std::optional<RankEnd> failed_rank_;  // the first of a gang
   std::int64_t largest_bytes_ = 0;
   std::int64_t started_ms_ = 0;
+  std::int64_t active_ns_ = 0;  // when something was last typed or said
+  bool idle_told_ = false;
   bool go_due_ = false;  // as soon as the terminal has come
   bool killed_ = false;
   int memory_checks_left_ = 0;

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <utility>
 
 #include "base/clock.h"
@@ -23,6 +24,8 @@ constexpr std::int64_t kKillLimitMs = 10'000;  // then the attempt is unkillable
 constexpr std::int64_t kFarewellMs = 10'000;   // for slow clients to take the last output
 constexpr std::int64_t kMemoryCheckMs = 10;    // the event comes before the kill that it announces
 constexpr std::int64_t kInitKillLimitMs = 1'000;
+constexpr std::int64_t kIdleToldMs = 300'000;  // before an idle job's end, at most
+constexpr std::int64_t kNsPerMs = 1'000'000;
 
 }  // namespace
 
@@ -48,6 +51,27 @@ void Keeper::stop(api::Outcome why, const std::string& error) {
   checkpoint_asked_ = true;
   send_control(sandbox::Control::signal_catching, plan_.checkpoint_signal);
   arm(Timer::grace, plan_.checkpoint_grace_ms);
+}
+
+// One timer, moved on when it fires, so that a keystroke costs no more than a look at the clock. Who
+// has joined the job is somebody at work in it.
+void Keeper::check_idle() {
+  if (stopped_ || state_ == State::ended) return;
+  if (sessions_.any()) active_ns_ = steady_ns();
+  const std::int64_t idle_ms = (steady_ns() - active_ns_) / kNsPerMs;
+  const std::int64_t tell_ms = plan_.idle_limit_ms - std::min(plan_.idle_limit_ms / 5, kIdleToldMs);
+  const std::string limit = format_duration(std::chrono::milliseconds(plan_.idle_limit_ms));
+  if (idle_ms >= plan_.idle_limit_ms)
+    return stop(api::Outcome::timed_out, "idle for " + limit);
+  if (idle_ms < tell_ms) {
+    idle_told_ = false;
+    return arm(Timer::idle, tell_ms - idle_ms);
+  }
+  if (!std::exchange(idle_told_, true))
+    clients_.send_live(api::AttachFrame::output,
+                       "\r\nloam: nothing typed or said for " + format_duration(std::chrono::milliseconds(idle_ms)) +
+                           "; after " + limit + " this job ends (--idle). Any key keeps it.\r\n");
+  arm(Timer::idle, plan_.idle_limit_ms - idle_ms);
 }
 
 void Keeper::terminate(std::int64_t grace_ms) {
