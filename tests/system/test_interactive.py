@@ -1,10 +1,12 @@
 """A shell in a live job: what it is, what it can and cannot do, and what ends it."""
 import concurrent.futures
 import http.client
+import os
 import pathlib
 import signal
 import socket
 import subprocess
+import time
 import urllib.request
 
 from nodes import USER, free_port, kill, node_processes, user_command, wait_for
