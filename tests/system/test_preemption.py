@@ -256,9 +256,10 @@ train:
 
 
 def test_a_command_that_somebody_sits_at_cannot_be_queued_again(node):
+    others = {entry["run"] for entry in node.json("ps", "-a")["jobs"]}
     command = node.start("run", "--", "sleep", "1000", cwd=node.project({}), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     job = wait_for(lambda: next((entry for entry in node.json("ps")["jobs"]
-                                 if entry["kind"] == "command" and entry["state"] == "running"), None))
+                                 if entry["run"] not in others and entry["state"] == "running"), None))
     node.run("preempt", str(job["run"]), "--why", "a test")
     said = command.communicate(timeout=60)
     assert command.returncode == 75 and "preempted" in said[1], said
