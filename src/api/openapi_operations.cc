@@ -83,7 +83,8 @@ constexpr const char* kOperations = R"json({
 "GET /v1/usage": {"summary": "who has had how much of the machine, and what fair share still counts of it",
   "query": {"since_ms?": "integer"}, "returns": {"since_ms": "integer", "until_ms": "integer", "usage": [
     {"account": "string", "user": "string", "attempts": "integer", "cpu_hours": "number", "memory_gib_hours": "number",
-      "device_hours": {"*": "number"}, "points": "number"}]}},
+      "device_hours": {"*": "number"}, "points": "number"}],
+    "store": [{"user": "string", "bytes": "integer", "bytes_max": "integer?"}]}},
 "POST /v1/down": {"summary": "stops a project's services and gateway: by its folder, or by its name",
   "takes": {"project?": "string", "name?": "string"}, "returns": {"stopped": ["string"]}},
 "GET /v1/logs/*target": {"summary": "an attempt's output", "query": {"follow?": "0|1", "tail?": "integer", "from?": "integer", "stream?": "string -- all"},

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
+#include "cli/words.h"
 
 namespace loam::cli {
 namespace {
@@ -83,6 +84,15 @@ void print_usage(Console& console, const Json& usage, const std::vector<std::str
   console.print_text(format_table(table));
 }
 
+void print_store(Console& console, const Json& store) {
+  if (store.size() == 0) return;
+  Table table{{"USER", "STORE", "OF AT MOST"}, {}, {1, 2}};
+  for (const Json& one : store.as_array())
+    table.rows.push_back({one["user"].as_string(), format_bytes(one["bytes"]),
+                          one["bytes_max"].is_null() ? "-" : format_bytes(one["bytes_max"])});
+  console.print_text("\n" + format_table(table));
+}
+
 int show_usage(Context& context) {
   const std::string by = context.arguments.value("by");
   if (!by.empty() && by != "user" && by != "account")
@@ -97,12 +107,14 @@ int show_usage(Context& context) {
   Answer answer = ask(context, "GET", path);
   if (answer.status != kExitOk) return answer.status;
   if (!by.empty()) answer.body.set("usage", merged_by(answer.body["usage"], by));
-  if (context.json())
+  if (context.json()) {
     context.console.print_text(answer.body.pretty() + "\n");
-  else
-    print_usage(context.console, answer.body["usage"],
-                by.empty() ? std::vector<std::string>{"account", "user"}
-                           : std::vector<std::string>{by});
+    return kExitOk;
+  }
+  print_usage(context.console, answer.body["usage"],
+              by.empty() ? std::vector<std::string>{"account", "user"}
+                         : std::vector<std::string>{by});
+  if (by != "account") print_store(context.console, answer.body["store"]);
   return kExitOk;
 }
 
@@ -111,7 +123,7 @@ int show_usage(Context& context) {
 Verb usage_verb() {
   Verb verb;
   verb.name = "usage";
-  verb.summary = "who has had how much of the machine: CPU-hours, device-hours";
+  verb.summary = "who has had how much of the machine: CPU-hours, device-hours, and keeps how much";
   verb.options = {{"--by", "user|account", "one line for each"},
                   {"--since", "WHEN", "such as 7d, or 2026-11-01 (30d)"},
                   json_option()};

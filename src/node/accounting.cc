@@ -123,7 +123,8 @@ void Runs::Impl::usage_routes(Routes& routes) {
                  list.push(total_json(total, standing));
                responder->reply(200, Json::object({{"since_ms", since_ms},
                                                    {"until_ms", now},
-                                                   {"usage", std::move(list)}}));
+                                                   {"usage", std::move(list)},
+                                                   {"store", store_use_json()}}));
              });
 }
 

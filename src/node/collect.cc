@@ -22,7 +22,9 @@ namespace loam::node {
 struct Runs::Impl::KeepPlan {
   bool dry_run = false;
   store::Roots roots;
-  std::vector<Digest> kept_versions;  // records to follow
+  std::vector<OwnedTree> kept_versions;  // records to follow
+  std::vector<OwnedTree> owned;          // oldest first, once all is chosen
+  BytesByUser use_before, use;
   std::vector<std::string> folders;   // to remove
   std::vector<AttemptId> attempts;    // whose folders go
   std::uint64_t removed_runs = 0, removed_versions = 0, freed_bytes = 0;
@@ -42,13 +44,18 @@ void add_blob(store::Roots& roots, const std::string& hex) {
 }
 
 // A kept version stays whole: its records, the code and the environment that it was made with.
-void follow_version(const store::Store& store, const Digest& record, store::Roots& roots) {
+void follow_version(const store::Store& store, const OwnedTree& version, store::Roots& roots,
+                    std::vector<OwnedTree>& owned) {
+  const auto& [uid, record] = version;
   roots.blobs.insert(record);
   const auto layers = trace::follow(store, record);
   if (!layers) return;
   for (const trace::Layer& layer : *layers) {
     add_blob(roots, layer.digest);
     add_tree(roots, layer.record["tree"].as_string());
+    if (const auto tree = Digest::parse(layer.record["tree"].as_string());
+        tree && layer.kind != "env")
+      owned.emplace_back(uid, *tree);
     if (layer.kind == "env")
       for (const char* key : {"lock", "section", "env"})
         if (layer.record[key].is_object()) env::add_roots(layer.record[key], roots);
@@ -103,9 +110,9 @@ class Chooser {
       const int limit = keep == keeps_.end() ? spec::Keep{}.versions : keep->second.versions;
       if (++counted[{version.uid, version.name}] <= limit ||
           impl_.services->serves(version.uid, version.name, version.version)) {
-        add_tree(plan_.roots, version.tree);
+        own(version.uid, version.tree);
         if (const auto record = Digest::parse(version.record))
-          plan_.kept_versions.push_back(*record);
+          plan_.kept_versions.emplace_back(version.uid, *record);
         continue;
       }
       ++plan_.removed_versions;
@@ -161,7 +168,7 @@ class Chooser {
   }
 
   void hold(const RunRow& run, const std::vector<JobRow>& jobs, const spec::Keep& keep) {
-    add_tree(plan_.roots, run.snapshot);
+    own(run.uid, run.snapshot);
     for (const auto& [name, kept] : run.data.as_object())
       add_blob(plan_.roots, kept["record"].as_string());
     for (const std::string& record : impl_.tables.records_of(run.id)) add_blob(plan_.roots, record);
@@ -170,7 +177,7 @@ class Chooser {
     for (const JobRow& job : jobs) {
       if (!job.env.empty()) hold_env(job.env);
       if (!job.ended()) {
-        add_tree(plan_.roots, job.tree);
+        own(run.uid, job.tree);
         continue;
       }
       if (const std::string folder = impl_.checkpoints_of(job.id);
@@ -181,6 +188,11 @@ class Chooser {
             path_exists(impl_.node.supervisor.folder_of(attempt.id)))
           list(job, attempt);
     }
+  }
+
+  void own(std::uint32_t uid, const std::string& tree) {
+    add_tree(plan_.roots, tree);
+    if (const auto digest = Digest::parse(tree)) plan_.owned.emplace_back(uid, *digest);
   }
 
   void hold_env(const std::string& digest) {
@@ -213,6 +225,8 @@ void Runs::Impl::choose(KeepPlan& plan) {
   chooser.leftovers();
   sort_out(plan.folders);
   sort_out(plan.attempts);
+  std::reverse(plan.owned.begin(), plan.owned.end());  // chosen newest first
+  plan.use_before = store_use.all();
 }
 
 void Runs::Impl::release_pin(std::shared_ptr<store::Store::Pin> pin) {
@@ -243,9 +257,10 @@ void Runs::Impl::collect(bool dry_run, ResponderPtr responder) {
       plan->freed_bytes += folder_bytes(folder, ~std::uint64_t{0} >> 1);
       if (!plan->dry_run) (void)remove_tree(folder);
     }
-    for (const Digest& record : plan->kept_versions)
-      follow_version(node.store, record, plan->roots);
+    for (const OwnedTree& version : plan->kept_versions)
+      follow_version(node.store, version, plan->roots, plan->owned);
     plan->report = node.store.collect(plan->roots, plan->dry_run);
+    if (!plan->dry_run) plan->use = count_owned(node.store, plan->owned);
   };
   const auto done = [this, plan, responder] {
     plan->held.reset();
@@ -253,6 +268,7 @@ void Runs::Impl::collect(bool dry_run, ResponderPtr responder) {
     for (const AttemptId attempt : plan->attempts)
       if (plan->dry_run || node.supervisor.remove_folder(attempt)) ++removed_attempts;
     if (!plan->report) return responder->reply_error(plan->report.error());
+    if (!plan->dry_run) store_use.replace(plan->use, plan->use_before);
     responder->reply(
         200, Json::object({{"removed_trees", plan->report->removed_trees},
                            {"removed_objects", plan->report->removed_objects},

@@ -313,6 +313,7 @@ void Runs::Impl::finished(JobId id, const AttemptView& attempt, Finding& finding
     version.name = step != nullptr ? step->output->model : finding.run.project;
     version.version = models.next_version(version.uid, version.name);
     version.tree = finding.output->digest.hex();
+    store_use.add(version.uid, finding.output->added_bytes);
     version.size_bytes = static_cast<std::int64_t>(finding.output->size_bytes);
     version.created_ms = wall_ms();
     version.run = job->run;

@@ -122,6 +122,8 @@ const std::vector<Migration>& migrations() {
        }},
       // Whom a token stands for: his number may become another's.
       {"users of tokens", {"ALTER TABLE tokens ADD COLUMN user TEXT NOT NULL DEFAULT ''"}},
+      // store_use.h.
+      {"store use", {"CREATE TABLE store_use(uid INTEGER PRIMARY KEY, bytes INTEGER NOT NULL)"}},
   };
   return kMigrations;
 }

@@ -68,6 +68,8 @@ void add_model(Runs::Impl& runs, Import& import, const ResponderPtr& responder) 
   if (import.stop.stopped()) return;  // nobody has heard of it, and nobody will
   if (!import.tree) return responder->reply_error(import.tree.error());
   ModelVersion& version = import.version;
+  if (auto room = runs.check_room(version.uid, import.tree->added_bytes); !room)
+    return responder->reply_error(room.error());
   version.version = runs.models.next_version(version.uid, version.name);
   version.tree = import.tree->digest.hex();
   version.size_bytes = static_cast<std::int64_t>(import.tree->size_bytes);
@@ -83,6 +85,7 @@ void add_model(Runs::Impl& runs, Import& import, const ResponderPtr& responder) 
   if (!record) return responder->reply_error(record.error());
   version.record = record->hex();
   runs.models.add(version);
+  runs.store_use.add(version.uid, import.tree->added_bytes);
   responder->reply(201, Json::object({{"name", version.name},
                                       {"version", version.version},
                                       {"left_out", printable_array(import.tree->skipped_names)},
@@ -103,6 +106,8 @@ void import_model(Runs::Impl& runs, const Request& request, const ResponderPtr& 
   import->reader = ids_of(request.caller);
   import->version.uid = request.caller.uid;
   import->version.imported = printable(path);
+  if (auto room = runs.check_room(request.caller.uid); !room)
+    return responder->reply_error(room.error());
   import->pin = runs.node.store.pin();
   responder->on_closed([import] { import->stop.stop(); });
   runs.node.loop.offload_for(

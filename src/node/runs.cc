@@ -121,6 +121,7 @@ Runs::Impl::Impl(Node& the_node)
         return listing ? std::move(*listing) : std::vector<store::ListingEntry>{};
       }),
       usage(the_node.db),
+      store_use(the_node.db),
       secrets(the_node.context.paths.secrets) {
   facts.node = &node.context;
   facts.host = read_host_files();

@@ -29,6 +29,7 @@
 #include "node/run_tables.h"
 #include "node/runs.h"
 #include "node/secrets.h"
+#include "node/store_use.h"
 #include "node/system_users.h"
 #include "node/usage.h"
 #include "node/user_child.h"
@@ -72,6 +73,7 @@ struct Runs::Impl {
   Envs envs;
   CodeViews code;
   Usage usage;
+  StoreUse store_use;
   Secrets secrets;
   PlanFacts facts;
   std::unique_ptr<Services> services;
@@ -171,6 +173,10 @@ struct Runs::Impl {
   void adopt_usage(const RunRow& run, const JobRow& job, const AttemptView& attempt);
   std::vector<UsageTotal> usage_since(std::int64_t since_ms);
   void usage_routes(Routes& routes);
+
+  // store_quota.cc
+  Result<void> check_room(std::uint32_t uid, std::uint64_t more_bytes = 0);
+  Json store_use_json();
 
   // sweep.cc
   void begin_sweep(const RunRow& run, JobRow& job, const spec::Step& step);

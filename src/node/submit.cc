@@ -16,7 +16,6 @@
 #include "base/crash_point.h"
 #include "base/files.h"
 #include "base/text.h"
-#include "node/disk_room.h"
 #include "node/job_request.h"
 #include "node/runs_impl.h"
 #include "node/submission.h"
@@ -244,8 +243,7 @@ void Runs::Impl::submit(const Request& request, ResponderPtr responder, Intent i
                           ? body["proxy_environment"]
                           : Json::object();
   submission->models = models.names(run.uid);
-  if (std::string full = refusal_by_disk(node.context.paths.state); !full.empty())
-    return responder->reply_error({ErrorCode::full, std::move(full)});
+  if (auto room = check_room(run.uid); !room) return responder->reply_error(room.error());
   // A home or the whole machine is nobody's project: such a command sees an empty one.
   submission->empty_snapshot =
       run.text.empty() && (run.folder == kHomeOfRoot || run.folder == run.home);
@@ -280,6 +278,8 @@ void Runs::Impl::snapshot_taken(const std::shared_ptr<Submission>& submission) {
   if (submission->intent == Intent::forecast) return forecast(submission);
   // Again: others may have been queued meanwhile.
   if (!queue_has_room(node, run, submission->project, submission->responder)) return;
+  if (auto room = check_room(run.uid, submission->snapshot->added_bytes); !room)
+    return submission->responder->reply_error(room.error());
   LOAM_CRASH_POINT("node.submission_stored");
   if (auto recorded = record_submission(*submission); !recorded)
     return submission->responder->reply_error(recorded.error());
@@ -310,6 +310,7 @@ Result<void> Runs::Impl::record_submission(Submission& submission) {
   } else {
     secrets.forget_run(run.id);  // of a submission with this number that a crash kept from being one
   }
+  store_use.add(run.uid, submission.snapshot->added_bytes);
   if (submission.project)
     projects[run.id] = std::make_shared<const spec::Project>(*submission.project);
   for (JobRow& job : jobs_for(run, submission.project)) {

@@ -47,6 +47,7 @@ struct GpuSettings {
 // What may be held at one time; what is left out has no limit.
 struct QuotaLimits {
   std::optional<std::int64_t> cpu_milli, memory_bytes, running, queued;
+  std::optional<std::int64_t> store_bytes;      // kept, of a user
   std::map<std::string, std::int64_t> devices;  // by kind, "gpu" among them
 };
 

@@ -97,6 +97,9 @@ TEST(ReadNodeConfig, QueueRulesThatCannotBe) {
             "node.yaml:2:39: accounts.vision.members[1]: 'anna' is listed twice\n"
             "node.yaml:2:45: accounts.vision.members[2]: 'a b' is no user's name\n"
             "node.yaml:3:3: accounts.17: '17' has digits only, as the numbers of runs; add a letter\n");
+  EXPECT_EQ(problems_of("accounts: {vision: {quota: {store: 5GiB}}}\n"),
+            "node.yaml:1:28: accounts.vision.quota: store: what is kept counts for users alone; name it in "
+            "users.NAME.quota or queue.user_quota\n");
   EXPECT_EQ(problems_of("accounts: {vision: {members: [ben]}}\n"
                         "users:\n  anna: {account: vision}\n  ben: {account: visoin}\n"),
             "node.yaml:3:3: users.anna.account: 'anna' is no member of account 'vision'\n"

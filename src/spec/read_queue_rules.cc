@@ -17,7 +17,7 @@ constexpr IntegerRange kShares{1, 1'000'000};
 constexpr IntegerRange kCount{0, 1'000'000};
 constexpr IntegerRange kReservations{1, 64};  // each makes a decision longer (sched/policy.h)
 constexpr NumberRange kQuotaCpus{0, 1'000'000};
-constexpr SizeRange kQuotaMemory{0, 1ull << 50};
+constexpr SizeRange kQuotaBytes{0, 1ull << 50};
 constexpr NumberRange kPoints{0, 10'000};
 constexpr DurationRange kHalfLife{std::chrono::minutes(1), std::chrono::hours(24 * 3650)};
 constexpr DurationRange kSpan{std::chrono::seconds(0), std::chrono::hours(24 * 365)};
@@ -35,15 +35,18 @@ bool check_user_name(const Value& value, const std::string& name) {
 }
 
 QuotaLimits read_quota(const Value& value) {
-  const Section section(value, {"cpus", "memory", "gpus", "devices", "running", "queued"},
+  const Section section(value, {"cpus", "memory", "gpus", "devices", "running", "queued", "store"},
                         "a map such as {cpus: 16, memory: 64GiB, gpus: 2, running: 20}");
   QuotaLimits quota;
   if (const auto cpus = section.find("cpus"))
     if (const auto count = cpus->number(kQuotaCpus))
       quota.cpu_milli = static_cast<std::int64_t>(std::llround(*count * 1000));
   if (const auto memory = section.find("memory"))
-    if (const auto bytes = memory->size_bytes(kQuotaMemory))
+    if (const auto bytes = memory->size_bytes(kQuotaBytes))
       quota.memory_bytes = static_cast<std::int64_t>(*bytes);
+  if (const auto store = section.find("store"))
+    if (const auto bytes = store->size_bytes(kQuotaBytes))
+      quota.store_bytes = static_cast<std::int64_t>(*bytes);
   if (const auto running = section.find("running")) quota.running = running->integer(kCount);
   if (const auto queued = section.find("queued")) quota.queued = queued->integer(kCount);
   if (const auto gpus = section.find("gpus"))
@@ -123,6 +126,7 @@ Json to_json(const std::optional<QuotaLimits>& quota) {
                        {"memory_bytes", or_null(quota->memory_bytes)},
                        {"running", or_null(quota->running)},
                        {"queued", or_null(quota->queued)},
+                       {"store_bytes", or_null(quota->store_bytes)},
                        {"devices", std::move(devices)}});
 }
 
@@ -166,7 +170,12 @@ std::vector<Account> read_accounts(const Value& value) {
     if (const auto item = section.find("shares"))
       account.shares = item->integer(kShares).value_or(1);
     if (const auto item = section.find("members")) account.members = read_members(*item);
-    if (const auto item = section.find("quota")) account.quota = read_quota(*item);
+    if (const auto item = section.find("quota")) {
+      account.quota = read_quota(*item);
+      if (account.quota->store_bytes)
+        item->problem("store: what is kept counts for users alone; name it in users.NAME.quota or "
+                      "queue.user_quota");
+    }
     accounts.push_back(std::move(account));
   }
   return accounts;

@@ -39,6 +39,7 @@ struct TreeInfo {
   std::uint64_t files = 0;
   std::uint64_t skipped = 0;  // of a put: sockets, fifos and device nodes that were left out
   std::vector<std::string> skipped_names;  // the first of them, where the source names them; foreign bytes
+  std::uint64_t added_bytes = 0;  // of a put: content that the store did not have
 };
 
 struct TreeOptions {

@@ -58,7 +58,16 @@ Result<TreeInfo> TreeStage::commit() {
   LOAM_CRASH_POINT("store.objects_named");
   LOAM_CHECK(name_tree(info.digest));
   LOAM_CRASH_POINT("store.tree_named");
+  info.added_bytes = fresh_bytes();
   return info;
+}
+
+std::uint64_t TreeStage::fresh_bytes() const {
+  std::set<Digest> left = fresh_;
+  std::uint64_t bytes = 0;
+  for (const auto& [path, node] : nodes_)
+    if (left.erase(node.entry.object) > 0) bytes += node.entry.size_bytes;
+  return bytes;
 }
 
 std::vector<ListingEntry> TreeStage::entries() const {

@@ -109,6 +109,7 @@ class TreeStage {
   Result<void> sync(int tree, int listing) LOAM_REQUIRES(mutex_);
   Result<void> sync_each(int tree, int listing) LOAM_REQUIRES(mutex_);
   Result<void> name_objects() LOAM_REQUIRES(mutex_);
+  std::uint64_t fresh_bytes() const LOAM_REQUIRES(mutex_);
   Result<void> name_tree(const Digest& digest);
 
   Layout& layout_;
