@@ -96,6 +96,7 @@ void Runs::Impl::adopt_placement(const RunRow& run, const JobRow& job, const Att
                    {.placement = std::move(placement), .started = attempt.started_ms});
   adopt_usage(run, job, attempt);
   if (pinned) node.shared_cpus.pinned(attempt.id);
+  watch_disk();
 }
 
 }  // namespace loam::node

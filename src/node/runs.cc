@@ -355,7 +355,6 @@ void Runs::Impl::resume() {
     }
   }
   services->resume();
-  watch_disk();
   for (const RunRow& run : tables.runs("state='preparing' ORDER BY id")) prepare(run.id);
   for (const RunRow& run : tables.runs("state='running' ORDER BY id")) consider(run.id);
 }
