@@ -55,6 +55,7 @@ struct Calls {
   Return (*clock)(Device, unsigned, unsigned*) = nullptr;
   Return (*ecc_errors)(Device, unsigned, unsigned, unsigned long long*) = nullptr;
   Return (*events_create)(EventSet*) = nullptr;
+  Return (*events_free)(EventSet) = nullptr;
   Return (*events_register)(Device, unsigned long long, EventSet) = nullptr;
   Return (*events_wait)(EventSet, EventData*, unsigned) = nullptr;
 };
@@ -106,6 +107,7 @@ Calls find_calls(void* library) {
   find(library, calls.clock, {"nvmlDeviceGetClockInfo"});
   find(library, calls.ecc_errors, {"nvmlDeviceGetTotalEccErrors"});
   find(library, calls.events_create, {"nvmlEventSetCreate"});
+  find(library, calls.events_free, {"nvmlEventSetFree"});
   find(library, calls.events_register, {"nvmlDeviceRegisterEvents"});
   find(library, calls.events_wait, {"nvmlEventSetWait_v2"});
   return calls;
@@ -166,7 +168,10 @@ struct Nvml::Impl {
 };
 
 Nvml::Nvml(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Nvml::~Nvml() { (void)call(impl_->calls.shutdown); }
+Nvml::~Nvml() {
+  if (impl_->events != nullptr) (void)call(impl_->calls.events_free, impl_->events);
+  (void)call(impl_->calls.shutdown);
+}
 
 Result<std::unique_ptr<Nvml>> Nvml::load(const std::string& library) {
   auto impl = std::make_unique<Impl>();

@@ -244,6 +244,10 @@ int nvmlEventSetCreate(void **set) {
   *set = calloc(1, sizeof(long)); /* how far `events` has been read */
   return OK;
 }
+int nvmlEventSetFree(void *set) {
+  free(set);
+  return OK;
+}
 int nvmlDeviceRegisterEvents(device_t device, unsigned long long types, void *set) {
   (void)device, (void)set;
   return types == 8 ? OK : NOT_SUPPORTED;
