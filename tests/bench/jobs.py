@@ -211,7 +211,7 @@ def cost_behind(loam, waiting, probes=100):
 def adoption_ms(loam, count):
     """From the start of the next node until it has all jobs of the killed one."""
     for _ in range(count):
-        loam.submit("--cpus", "0.01", "--memory", "8MiB", "--", "sleep", "100000")
+        loam.submit("--cpus", "0.01", "--memory", "16MiB", "--", "sleep", "100000")
     wait_until(lambda: loam.jobs() == (count, 0), "the jobs' start")
     pid = loam.status()["pid"]
     os.kill(pid, signal.SIGKILL)
