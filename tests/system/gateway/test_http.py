@@ -1,5 +1,6 @@
 """Framing, limits and misbehaving clients: none of them harms another."""
 import json
+import pathlib
 import random
 import select
 import socket
@@ -138,6 +139,8 @@ def memory(pid, key):
 
 def test_a_large_request_leaves_no_memory_behind(identity):
     """Its JSON is read with buffers of several times its size."""
+    if "san.so" in pathlib.Path(f"/proc/{identity.gateway.pid}/maps").read_text():
+        pytest.skip("a sanitizer keeps what is freed")
     document = json.dumps(vector_request([1, 2, 3, 4])).encode()
     before = memory(identity.gateway.pid, "VmRSS")
     document = document.replace(b"[1, 2, 3, 4]", b"[" + b"0," * (8 << 20) + b"0]")
