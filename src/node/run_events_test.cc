@@ -1,10 +1,7 @@
 #include "node/run_events.h"
 
-#include <gtest/gtest.h>
-#include <stdlib.h>
-
-#include "base/files.h"
 #include "node/committed_responder.h"
+#include "node/database_fixture.h"
 
 namespace loam::node {
 namespace {
@@ -29,24 +26,9 @@ class Stream : public Responder {
   std::string text;
 };
 
-class RunEventsTest : public ::testing::Test {
+class RunEventsTest : public DatabaseTest {
  protected:
-  void SetUp() override {
-    char name[] = "/tmp/loam-events-XXXXXX";
-    ASSERT_NE(::mkdtemp(name), nullptr);
-    path_ = name;
-    auto opened = Database::open(path_ + "/node.db", migrations());
-    ASSERT_TRUE(opened) << opened.error().text;
-    database_ = std::move(*opened);
-  }
-  void TearDown() override {
-    database_.reset();
-    ASSERT_TRUE(remove_tree(path_));
-  }
   static Json state(const std::string& name) { return Json::object({{"state", name}}); }
-
-  std::string path_;
-  std::unique_ptr<Database> database_;
 };
 
 // Events added and a follower come within one turn: seen as a `loam up` that printed only its end.

@@ -1,33 +1,19 @@
 #include "node/run_tables.h"
 
-#include <gtest/gtest.h>
-#include <stdlib.h>
-
-#include "base/files.h"
+#include "node/database_fixture.h"
 #include "node/models.h"
 
 namespace loam::node {
 namespace {
 
-class TablesTest : public ::testing::Test {
+class TablesTest : public DatabaseTest {
  protected:
-  void SetUp() override {
-    char name[] = "/tmp/loam-tables-XXXXXX";
-    ASSERT_NE(::mkdtemp(name), nullptr);
-    path_ = name;
-    auto opened = Database::open(path_ + "/node.db", migrations());
-    ASSERT_TRUE(opened) << opened.error().text;
-    database_ = std::move(*opened);
-  }
   void TearDown() override {
     if (database_) {
       EXPECT_TRUE(database_->commit_turn());
     }
-    database_.reset();
-    ASSERT_TRUE(remove_tree(path_));
+    DatabaseTest::TearDown();
   }
-  std::string path_;
-  std::unique_ptr<Database> database_;
 };
 
 RunRow run_of(std::uint32_t uid, const std::string& folder) {

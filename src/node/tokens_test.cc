@@ -1,28 +1,20 @@
 #include "node/tokens.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <map>
 #include <optional>
 
 #include "base/clock.h"
-#include "base/files.h"
-#include "node/migrations.h"
+#include "node/database_fixture.h"
 
 namespace loam::node {
 namespace {
 
-class TokensTest : public testing::Test {
+class TokensTest : public DatabaseTest {
  protected:
   void SetUp() override {
-    char name[] = "/tmp/loam-tokens-XXXXXX";
-    ASSERT_NE(::mkdtemp(name), nullptr);
-    folder_ = name;
-    auto opened = Database::open(folder_ + "/node.db", migrations());
-    ASSERT_TRUE(opened) << opened.error().text;
-    database_ = std::move(*opened);
+    DatabaseTest::SetUp();
     tokens_.emplace(
         *database_,
         [this](std::uint32_t uid, const auto& found) {
@@ -33,8 +25,7 @@ class TokensTest : public testing::Test {
   }
   void TearDown() override {
     tokens_.reset();
-    database_.reset();
-    ASSERT_TRUE(remove_tree(folder_));
+    DatabaseTest::TearDown();
   }
   std::string make(const std::string& name, Scope scope = Scope::submit, std::int64_t expires_ms = 0) {
     auto made = tokens_->create(
@@ -60,8 +51,6 @@ class TokensTest : public testing::Test {
   static constexpr std::uint32_t kAnna = 4001;
   static constexpr std::int64_t kMinute = 60'000;
 
-  std::string folder_;
-  std::unique_ptr<Database> database_;
   std::optional<Tokens> tokens_;
   Tokens::Now clock_{.wall_ms = wall_ms(), .steady_ms = 5};  // soon after the machine's start
   std::map<std::uint32_t, Tokens::Member> users_{{kAnna, member(kAnna, "anna")}};

@@ -1,35 +1,26 @@
 #include "node/usage.h"
 
-#include <gtest/gtest.h>
-
 #include <cstdlib>
+#include <optional>
 
-#include "base/files.h"
+#include "node/database_fixture.h"
 
 namespace loam::node {
 namespace {
 
-class UsageTest : public testing::Test {
+class UsageTest : public DatabaseTest {
  protected:
   void SetUp() override {
-    char name[] = "/tmp/loam-usage-XXXXXX";
-    ASSERT_NE(::mkdtemp(name), nullptr);
-    folder_ = name;
-    open();
+    DatabaseTest::SetUp();
+    usage_.emplace(*database_);
   }
-  void TearDown() override { ASSERT_TRUE(remove_tree(folder_)); }
-  void open() {
+  void open_again() {
     usage_.reset();
-    database_.reset();
-    auto opened = Database::open(folder_ + "/node.db", migrations());
-    ASSERT_TRUE(opened) << opened.error().text;
-    database_ = std::move(*opened);
+    open();
     usage_.emplace(*database_);
   }
   void commit() { ASSERT_TRUE(database_->commit_turn()); }
 
-  std::string folder_;
-  std::unique_ptr<Database> database_;
   std::optional<Usage> usage_;
 };
 
@@ -46,7 +37,7 @@ TEST_F(UsageTest, WhatIsCommittedOutlivesTheNode) {
   usage_->record(entry("vision", "anna"));
   commit();
   usage_->record(entry("vision", "anna"));  // not committed: has not happened
-  open();
+  open_again();
   const auto totals = usage_->totals(0);
   ASSERT_EQ(totals.size(), 1u);
   EXPECT_EQ(totals[0].attempts, 2);
