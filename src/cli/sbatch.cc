@@ -21,6 +21,7 @@
 #include "cli/slurm_job.h"
 #include "cli/submission.h"
 #include "cli/verbs.h"
+#include "spec/checks.h"
 
 extern char** environ;
 
@@ -82,8 +83,7 @@ bool stays_here(std::string_view name) {
                                                 "CUDA_VISIBLE_DEVICES",
                                                 "NVIDIA_VISIBLE_DEVICES"};
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames) ||
-         name.starts_with("LOAM_") || name.starts_with("SSH_") || name.starts_with("SLURM_") ||
-         name.starts_with("BASH_FUNC_");
+         name.starts_with("SSH_") || name.starts_with("SLURM_");
 }
 
 // A job's environment is kept in the node's database, where no secret may be (loam secret).
@@ -108,7 +108,8 @@ Json environment_of(const SlurmValues& values, std::vector<std::string>& kept_ba
     const auto equals = text.find('=');
     if (equals == std::string_view::npos || equals == 0 || !is_utf8(text)) continue;
     const std::string name(text.substr(0, equals));
-    if (stays_here(name)) continue;
+    // A name such as `npm_config_a-b` or `BASH_FUNC_f%%` is none that a shell hands on as a variable.
+    if (stays_here(name) || !spec::variable_problem(name).empty()) continue;
     if (looks_secret(name))
       kept_back.push_back(name);
     else

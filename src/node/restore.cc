@@ -123,7 +123,7 @@ Result<void> check_content(const Paths& paths, const Json& manifest) {
     return fail(ErrorCode::corrupt, "its database is not the one that was written");
   const auto store = store::Store::open(paths.store);
   if (!store) return tl::unexpected(store.error());
-  const auto damage = LOAM_TRY((*store)->verify([](std::uint64_t, std::uint64_t) {}));
+  const auto damage = LOAM_TRY((*store)->verify({}));
   if (!damage.empty())
     return fail(
         ErrorCode::corrupt,

@@ -1,4 +1,5 @@
 // What is asked about the store: its content and size, whether it is whole, its collection.
+#include <atomic>
 #include <set>
 
 #include "base/text.h"
@@ -9,9 +10,11 @@
 namespace loam::node {
 namespace {
 
+constexpr std::uint64_t kProgressSteps = 200;  // as many lines at most, however many objects there are
+
 struct Verification {
   ResponderPtr responder;
-  bool gone = false;
+  std::atomic<bool> gone = false;  // nobody listens: set by the loop, read by the worker
   Result<std::vector<store::Damage>> damage = std::vector<store::Damage>{};
 };
 
@@ -77,11 +80,13 @@ void verify_store(Runs::Impl& runs, const ResponderPtr& responder) {
       [&runs, verification] {
         verification->damage =
             runs.node.store.verify([&runs, verification](std::uint64_t done, std::uint64_t total) {
-              runs.node.loop.post([verification, done, total] {
-                if (!verification->gone)
-                  verification->responder->write(
-                      sse_text("progress", Json::object({{"done", done}, {"total", total}})));
-              });
+              if (done * kProgressSteps / total != (done - 1) * kProgressSteps / total)
+                runs.node.loop.post([verification, done, total] {
+                  if (!verification->gone)
+                    verification->responder->write(
+                        sse_text("progress", Json::object({{"done", done}, {"total", total}})));
+                });
+              return !verification->gone;
             });
       },
       [verification] {

@@ -8,6 +8,7 @@
 #include "node/http_wire.h"
 #include "node/job_request.h"
 #include "node/runs_impl.h"
+#include "spec/checks.h"
 
 namespace loam::node {
 namespace {
@@ -172,11 +173,13 @@ Result<void> check_command(const Json& command) {
     return fail(ErrorCode::invalid, "memory: " + format_size(static_cast<std::uint64_t>(memory_bytes)) +
                                         " is too little to start in; expected at least " +
                                         format_size(spec::kJobMemoryBytesMin));
-  for (const auto& [name, value] : command["environment"].as_object())
-    if (name.empty() || name.find('=') != std::string::npos ||
-        name.find('\0') != std::string::npos || value.as_string().find('\0') != std::string::npos)
-      return fail(ErrorCode::invalid, "command.environment: '" + printable(name) +
-                                          "' is no variable that a process can have");
+  for (const auto& [name, value] : command["environment"].as_object()) {
+    if (const std::string wrong = spec::variable_problem(name); !wrong.empty())
+      return fail(ErrorCode::invalid, "command.environment: " + wrong);
+    if (value.as_string().find('\0') != std::string::npos)
+      return fail(ErrorCode::invalid,
+                  "command.environment: the value of '" + name + "' holds a zero byte");
+  }
   return {};
 }
 

@@ -193,10 +193,21 @@ TEST_F(Keeping, VerifyReportsItsProgressToTheEnd) {
                     EXPECT_EQ(done, last + 1);
                     last = done;
                     total = of;
+                    return true;
                   })
                   .has_value());
   EXPECT_EQ(last, total);
   EXPECT_EQ(total, 4u) << "two objects, a tree, its listing";
+}
+
+TEST_F(Keeping, VerifyStopsWhenItsProgressSaysSo) {
+  for (int i = 0; i < 100; ++i) put("a" + std::to_string(i), "content " + std::to_string(i));
+  std::uint64_t calls = 0;
+  const auto stopped = store_->verify([&](std::uint64_t, std::uint64_t) { return ++calls < 3; });
+  ASSERT_FALSE(stopped.has_value());
+  EXPECT_EQ(stopped.error().code, ErrorCode::cancelled);
+  EXPECT_LT(calls, 50u) << "what was under way may end, no more";
+  EXPECT_TRUE(is_clean());
 }
 
 // Puts, collections and verifications at once: what was put under a pin is there and whole.

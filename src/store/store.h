@@ -88,6 +88,9 @@ struct Roots {
   std::set<Digest> blobs;
 };
 
+// Called after each object from worker threads, one at a time; false stops what is under way.
+using VerifyProgress = std::function<bool(std::uint64_t done, std::uint64_t total)>;
+
 class Store {
  public:
   // Makes the folders (0700) at first use; refuses network filesystems and a store that another
@@ -137,10 +140,8 @@ class Store {
   Result<std::string> copy_for(const Digest& tree, std::uint32_t uid, std::uint32_t gid);
 
   Result<Usage> usage() const;
-  // Re-hashes everything; calls progress(done, total) now and then, from worker threads, one at a
-  // time.
-  Result<std::vector<Damage>> verify(
-      const std::function<void(std::uint64_t, std::uint64_t)>& progress);
+  // Re-hashes everything; `cancelled` when progress said to stop.
+  Result<std::vector<Damage>> verify(const VerifyProgress& progress);
   // Removes what `roots` does not reach and no Pin holds. A caller that puts something and records
   // it as a root later keeps a Pin in between. dry_run: the same report, nothing removed.
   Result<GarbageReport> collect(const Roots& roots, bool dry_run);

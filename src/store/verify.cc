@@ -49,7 +49,7 @@ struct OwnerChange {  // of a copy: who its entries belong to
 
 class Verifier {
  public:
-  Verifier(const Layout& layout, const std::function<void(std::uint64_t, std::uint64_t)>& progress)
+  Verifier(const Layout& layout, const VerifyProgress& progress)
       : layout_(layout), progress_(progress) {}
 
   Result<std::vector<Damage>> run() {
@@ -88,7 +88,8 @@ class Verifier {
       check(name);
       const MutexLock lock(mutex_);
       ++done_;
-      if (progress_) progress_(done_, total_);
+      if (progress_ && !progress_(done_, total_))
+        return fail(ErrorCode::cancelled, "verification was stopped");
       return {};
     });
     for (const std::string& name : names) LOAM_CHECK(workers.put(name));
@@ -250,7 +251,7 @@ class Verifier {
   }
 
   const Layout& layout_;
-  const std::function<void(std::uint64_t, std::uint64_t)>& progress_;
+  const VerifyProgress& progress_;
   std::uint64_t total_ = 0;  // known before the first worker starts
   Mutex mutex_;
   std::map<ino_t, Digest> good_ LOAM_GUARDED_BY(mutex_);
@@ -260,8 +261,7 @@ class Verifier {
 
 }  // namespace
 
-Result<std::vector<Damage>> Store::verify(
-    const std::function<void(std::uint64_t, std::uint64_t)>& progress) {
+Result<std::vector<Damage>> Store::verify(const VerifyProgress& progress) {
   const MutexLock lock(impl_->maintenance);
   return Verifier(*impl_, progress).run();
 }

@@ -36,6 +36,14 @@ def test_secrets_that_no_job_could_have_are_refused(node):
     assert node.run("secret", "ls").stdout == ""
 
 
+@pytest.mark.parametrize("setting, wrong", [
+    ("LOAM_RUN=9", "'LOAM_RUN' is Loam's own"), ("A B=x", "'A B' is no variable's name"), ("1A=x", "'1A' is no variable's name"),
+])
+def test_variables_that_loam_would_replace_or_no_shell_can_read_are_refused(node, setting, wrong):
+    result = node.run("run", "-e", setting, "--", "true", check=False)
+    assert result.returncode == 2 and wrong in result.stderr, result.stderr
+
+
 def test_a_project_without_the_half_that_is_asked_for(node):
     only_steps = node.project({"loam.yaml": "name: half\nsteps: {a: {run: 'true'}}\n"})
     node.run("node", "start")
