@@ -108,7 +108,8 @@ Json environment_of(const SlurmValues& values, std::vector<std::string>& kept_ba
     const auto equals = text.find('=');
     if (equals == std::string_view::npos || equals == 0 || !is_utf8(text)) continue;
     const std::string name(text.substr(0, equals));
-    // A name such as `npm_config_a-b` or `BASH_FUNC_f%%` is none that a shell hands on as a variable.
+    // A name such as `npm_config_a-b` or `BASH_FUNC_f%%` is none that a shell hands on as a
+    // variable.
     if (stays_here(name) || !spec::variable_problem(name).empty()) continue;
     if (looks_secret(name))
       kept_back.push_back(name);

@@ -10,7 +10,8 @@
 namespace loam::node {
 namespace {
 
-constexpr std::uint64_t kProgressSteps = 200;  // as many lines at most, however many objects there are
+constexpr std::uint64_t kProgressSteps =
+    200;  // as many lines at most, however many objects there are
 
 struct Verification {
   ResponderPtr responder;
