@@ -1,5 +1,5 @@
 """`loam plan`: what `loam up` would do now, without doing it."""
-from nodes import free_port
+from nodes import free_port, wait_for
 from queueing import configure, cpus_of, job_of, project, submit, wait_state
 
 PLANNED = """name: planned
@@ -61,8 +61,10 @@ def test_plan_says_who_is_in_the_way(fresh_node):
     folder = project(fresh_node, "true", cpus=cpus, name="planned")
     holds = submit(fresh_node, project(fresh_node, "sleep 1000", cpus=cpus, time="2h", name="holds"))
     wait_state(fresh_node, holds, "running")
+    started_ms = lambda: fresh_node.json("ps")["jobs"][0]["attempts"][0]["started_ms"]  # none while its shim starts
+    wait_for(started_ms, what=fresh_node.log)
+    ends = started_ms() + 2 * 3_600_000
     plan = plan_of(fresh_node, folder)
-    ends = fresh_node.json("ps")["jobs"][0]["attempts"][0]["started_ms"] + 2 * 3_600_000
     start = plan["train"]["start"]
     assert not start["now"] and f"behind {holds}/train until about" in start["why"], start
     assert abs(start["expected_start_ms"] - ends) < 300_000, start
