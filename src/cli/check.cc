@@ -1,15 +1,15 @@
 // `loam check` and `loam schema`: the file alone. No node is started; where one answers, it says which
 // models are there besides those that the file's own steps make.
 #include "api/openapi.h"
+#include "cli/on.h"
 #include "cli/submission.h"
 #include "cli/verbs.h"
 
 namespace loam::cli {
 namespace {
 
-std::vector<std::string> models_of_node() {
+std::vector<std::string> models_of(const Result<engines::LocalNode>& node) {
   std::vector<std::string> names;
-  const auto node = engines::find_node();
   const auto answer = node ? node->call("GET", "/v1/models") : Result<Json>(Json());
   if (!answer) return names;
   for (const Json& model : (*answer)["models"].as_array())
@@ -18,7 +18,10 @@ std::vector<std::string> models_of_node() {
 }
 
 int check_file(Context& context) {
-  const std::vector<std::string> models = models_of_node();
+  const bool on_box = context.arguments.has(kOn);
+  const auto node = on_box ? connect_node(context) : engines::find_node();
+  if (on_box && !node) return report(context, node.error());
+  const std::vector<std::string> models = models_of(node);
   const auto file =
       read_project_file(context.console, context.arguments.value("FILE", "loam.yaml"), &models);
   if (!file) return kExitUsage;
@@ -55,6 +58,7 @@ Verb check_verb() {
 Verb schema_verb() {
   Verb verb;
   verb.name = "schema";
+  verb.here_only = true;
   verb.summary = "the JSON Schema of loam.yaml, for editors";
   verb.options = {{"--api", "", "the node's HTTP API instead, as OpenAPI 3.1"}};
   verb.examples =

@@ -113,7 +113,7 @@ TEST(Completion, NamesEveryVerbAndOption) {
     EXPECT_NE(zsh.find("'" + verb.name + ":"), std::string::npos) << verb.name;
     EXPECT_NE(fish.find("-a " + verb.name + " "), std::string::npos) << verb.name;
   }
-  EXPECT_NE(bash.find("'store gc') words='--dry-run --json'"), std::string::npos);
+  EXPECT_NE(bash.find("'store gc') words='--dry-run --json --on'"), std::string::npos);
   EXPECT_NE(fish.find("-l dry-run"), std::string::npos);
 }
 

@@ -165,6 +165,7 @@ static int print_completion(Context& context) {
 Verb completion_verb() {
   Verb verb;
   verb.name = "completion";
+  verb.here_only = true;
   verb.summary = "a script that completes loam's words: bash, zsh, fish";
   verb.positionals = {{"SHELL", "bash, zsh or fish"}};
   verb.examples =

@@ -2,6 +2,8 @@
 #include <cstdlib>
 
 #include "base/text.h"
+#include "cli/box_project.h"
+#include "cli/on.h"
 #include "cli/submission.h"
 #include "cli/verbs.h"
 
@@ -16,7 +18,9 @@ int stop_project(Context& context) {
     const auto file =
         read_project_file(context.console, context.arguments.value("file", "loam.yaml"));
     if (!file) return kExitUsage;
-    body.set("project", file->folder);
+    const auto folder = context.arguments.has(kOn) ? folder_on_box(context, file->folder) : file->folder;
+    if (!folder) return report(context, folder.error());
+    body.set("project", *folder);
   }
   const Answer answer = ask(context, "POST", "/v1/down", body);
   if (answer.status != kExitOk) return answer.status;

@@ -54,8 +54,8 @@ Follower::Follower(Console& console, engines::LocalNode node, Signals& signals, 
       node_(std::move(node)),
       signals_(signals),
       run_(run),
-      options_(options),
-      report_(console, run, options.quiet) {}
+      options_(std::move(options)),
+      report_(console, run, options_.quiet, false, options_.on) {}
 
 int Follower::follow() {
   if (options_.interrupted) cancel();
@@ -117,7 +117,7 @@ void Follower::lose_connection(const Error& error) {
     console_.warn("lost the node (" + error.text + "); the run goes on, waiting for the node");
   }
   if (now_ns - lost_since_ns_ < kLostLimitNs) return;
-  console_.warn("the node did not come back; `loam ps` starts one and shows run " +
+  console_.warn("the node did not come back; `loam ps" + options_.on + "` starts one and shows run " +
                 std::to_string(run_));
   left_ = kExitUnavailable;
 }

@@ -37,6 +37,7 @@ class Follower {
     bool prefix_output = false;  // "STEP| " before each line: several steps may run at once
     bool quiet = false;          // no lines, no output (--json)
     bool interrupted = false;    // an interrupt came during submission
+    std::string on = {};         // " --on BOX", for verbs that are offered
   };
   Follower(Console& console, engines::LocalNode node, Signals& signals, std::int64_t run,
            Options options);

@@ -34,6 +34,7 @@ int print_version(Context& context) {
 Verb help_verb() {
   Verb verb;
   verb.name = "help";
+  verb.here_only = true;
   verb.summary = "options and examples of a verb";
   verb.positionals = {{"VERB", "such as run, or store gc", false, true}};
   verb.examples = "loam help run\nloam help store gc";
@@ -44,6 +45,7 @@ Verb help_verb() {
 Verb version_verb() {
   Verb verb;
   verb.name = "version";
+  verb.here_only = true;
   verb.summary = "this program's version";
   verb.options = {json_option()};
   verb.examples = "loam version";

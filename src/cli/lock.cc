@@ -1,5 +1,6 @@
 // `loam lock`: resolves the project's environments and writes loam.lock, without running anything.
 #include "base/text.h"
+#include "cli/box_project.h"
 #include "cli/report.h"
 #include "cli/submission.h"
 #include "cli/verbs.h"
@@ -33,6 +34,8 @@ int lock_project(Context& context) {
   body->set("update", context.arguments.flag("update"));
   const auto node = connect_node(context);
   if (!node) return report(context, node.error());
+  auto delivery = deliver(context, *body, &*file);
+  if (!delivery) return report(context, delivery.error());
   Report lines(context.console, 0, false);
   Outcome outcome;
   const auto done = node->stream("POST", "/v1/lock", *body, [&](std::string_view bytes) {
@@ -47,6 +50,8 @@ int lock_project(Context& context) {
   if (outcome.error) return report(context, *outcome.error);
   if (!outcome.done)
     return report(context, {ErrorCode::corrupt, "the node ended the work without a result"});
+  delivery->reset();
+  bring_lock_back(context, file->folder);
   if (!outcome.written) context.console.print("loam.lock is up to date");
   return kExitOk;
 }

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "cli/follow.h"
+#include "cli/on.h"
 #include "cli/verbs.h"
 #include "cli/words.h"
 
@@ -84,7 +85,7 @@ class Logs {
       console_.warn("lost the node (" + error.text + "); waiting for it");
     }
     if (steady_ns() - lost_since_ns_ > kLostLimitNs) {
-      console_.warn("the node did not come back; `loam logs -f " + printable(target_) + "` starts one and shows the output");
+      console_.warn("the node did not come back; `loam logs -f " + printable(target_) + on_words(context_) + "` starts one and shows the output");
       return false;
     }
     ::poll(nullptr, 0, kRetryMs);

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "cli/box_project.h"
 #include "cli/signals.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
@@ -95,13 +96,18 @@ int import_model(Context& context) {
     return report(context, {ErrorCode::invalid, "the folder's path is no UTF-8 text"});
   const auto node = connect_node(context);
   if (!node) return report(context, node.error());
+  Json body = Json::object({{"path", folder}, {"name", name}});
+  auto delivery = deliver_model(context, body);
+  if (!delivery) return report(context, delivery.error());
   Signals signals;
   const engines::Wake wake{signals.fd(), [&] {
                              const int number = signals.next();
                              return number == 0 || number == SIGWINCH;
                            }};
   // The node ends what it does for a client that goes away.
-  auto imported = node->call("POST", "/v1/models/import", Json::object({{"path", folder}, {"name", name}}), &wake);
+  auto imported = node->call("POST", "/v1/models/import", body, &wake);
+  if (*delivery)  // the store has it, or nobody wants it
+    if (const auto removed = (*delivery)->remove(); !removed) context.console.warn(removed.error().text);
   if (!imported && imported.error().code == ErrorCode::cancelled) imported.error().text = "interrupted; nothing was imported";
   if (!imported) return report(context, imported.error());
   tell_left_out(context.console, *imported);

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/text.h"
 #include "cli/node_verbs.h"
+#include "cli/on.h"
 #include "cli/words.h"
 
 namespace loam::cli {
@@ -46,7 +47,16 @@ int stop(Context& context) {
   return kExitOk;
 }
 
-void print_state(Console& console, const engines::LocalNode& node, const Json& state) {
+// On a box, whose bridge has started one, it is there.
+Result<engines::LocalNode> find_without_start(Context& context) {
+  return context.arguments.has(kOn) ? connect_node(context) : engines::find_node();
+}
+
+std::string socket_of(const Context& context, const engines::LocalNode& node) {
+  return context.box ? context.box->node_socket() : node.socket();
+}
+
+void print_state(Console& console, const std::string& socket, const Json& state) {
   console.print("node     " + plain_text(state["version"]) + ", process " +
                 plain_text(state["pid"]) + ", up " +
                 format_age(state["started_ms"].as_int(), wall_ms()) +
@@ -55,7 +65,7 @@ void print_state(Console& console, const engines::LocalNode& node, const Json& s
   if (state["version"].as_string() != LOAM_VERSION)
     console.print("         this program is " LOAM_VERSION
                   ": loam node stop, then start (jobs go on)");
-  console.print("socket   " + node.socket());
+  console.print("socket   " + printable(socket));
   console.print("state    " + plain_text(state["state"]));
   const Json& config = state["config"];
   console.print("config   " + plain_text(config["file"]) +
@@ -83,21 +93,21 @@ void print_state(Console& console, const engines::LocalNode& node, const Json& s
 }
 
 int status(Context& context) {
-  const auto node = engines::find_node();
+  const auto node = find_without_start(context);
   if (!node) return report(context, node.error());
   auto state = node->call("GET", "/v1/node");
   if (!state) return report(context, state.error());
   if (context.json()) {
-    state->set("socket", node->socket());
+    state->set("socket", socket_of(context, *node));
     context.console.print_text(state->pretty() + "\n");
   } else {
-    print_state(context.console, *node, *state);
+    print_state(context.console, socket_of(context, *node), *state);
   }
   return kExitOk;
 }
 
 int reload(Context& context) {
-  const auto node = engines::find_node();
+  const auto node = find_without_start(context);
   if (!node) return report(context, node.error());
   const auto config = node->call("POST", "/v1/node/reload");
   if (!config) return report(context, config.error());
@@ -164,6 +174,7 @@ Verb node_verb() {
   verb.verbs = {start_verb,         stop_verb,           status_verb,
                 reload_verb,        node_install_verb(), node_uninstall_verb(),
                 node_backup_verb(), node_restore_verb(), run_node};
+  for (Verb& child : verb.verbs) child.here_only = child.name != "status" && child.name != "reload";
   return verb;
 }
 

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/text.h"
+#include "cli/on.h"
 
 namespace loam::cli {
 namespace {
@@ -79,6 +80,8 @@ Parsed parse_with(const Verb& verb, const std::string& name, std::vector<std::st
     has_dashes = split_command(words, parsed.arguments.command);
     app.prefix_command();
   }
+  if (const std::string problem = on_problem(verb, name, words); !problem.empty())
+    return wrong_usage(problem, name);
   try {
     std::reverse(words.begin(), words.end());  // CLI11 takes them from the back
     app.parse(words);

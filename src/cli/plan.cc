@@ -1,5 +1,6 @@
 // `loam plan`: what `loam up` would do now, without doing it.
 #include "base/text.h"
+#include "cli/box_project.h"
 #include "cli/submission.h"
 #include "cli/verbs.h"
 #include "cli/words.h"
@@ -73,6 +74,8 @@ int show_plan(Context& context) {
     return report(context, added.error());
   const auto node = connect_node(context);
   if (!node) return report(context, node.error());
+  const auto delivery = deliver(context, *body, &*file);
+  if (!delivery) return report(context, delivery.error());
   const auto response = node->request("POST", "/v1/plan", *body);
   if (!response) return report(context, response.error());
   if (!response->ok())

@@ -1,7 +1,9 @@
 // `loam ps`: what runs and waits on this machine, and which endpoints answer.
 #include "base/clock.h"
 #include "base/text.h"
-#include "cli/table.h"
+#include "cli/every_box.h"
+#include "cli/job_table.h"
+#include "cli/on.h"
 #include "cli/tasks.h"
 #include "cli/verbs.h"
 #include "cli/words.h"
@@ -11,52 +13,10 @@ namespace {
 
 constexpr int kRunsMax = 200;
 
-std::int64_t since_ms(const Json& job) {
-  const auto& attempts = job["attempts"].as_array();
-  if (attempts.empty()) return job["created_ms"].as_int();
-  const Json& last = attempts.back();
-  for (const char* key : {"ended_ms", "started_ms", "created_ms"})
-    if (last[key].as_int() > 0) return last[key].as_int();
-  return 0;
-}
-
-// Why it waits, or how it ended.
-std::string why_of(const Json& job) {
-  if (const auto tasks = task_counts_text(job); !tasks.empty()) {
-    const auto& error = job["error"].as_string();
-    return tasks + (error.empty() ? "" : "; " + error);
-  }
-  if (const auto& why = job["why"].as_string(); !why.empty()) return why;
-  if (const auto& error = job["error"].as_string(); !error.empty()) return error;
-  const auto& attempts = job["attempts"].as_array();
-  const std::string& state = job["state"].as_string();
-  if (state == "failed" && !attempts.empty()) return describe_exit(attempts.back()["exit"]);
-  return job["model_version"].as_string();
-}
-
-// What is asked for is of each rank.
-std::int64_t ranks_of(const Json& job) { return job["request"]["ranks"].as_int(1); }
-
-// Runs that serve now, as {"project", "endpoint", "run"}.
-Json endpoints_of(const Json& runs) {
-  Json endpoints = Json::array();
-  for (const Json& run : runs["runs"].as_array())
-    if (run["state"].as_string() == "serving" && run.has("endpoint"))
-      endpoints.push(Json::object(
-          {{"project", run["project"]}, {"endpoint", run["endpoint"]}, {"run", run["id"]}}));
-  return endpoints;
-}
-
 void print_jobs(Console& console, const Json& answer, bool all) {
-  Table table{
-      {"TARGET", "STATE", "PROJECT", "USER", "CPUS", "MEMORY", "SINCE", "WHY"}, {}, {4, 5, 6}};
+  Table table = job_table();
   const std::int64_t now_ms = wall_ms();
-  for (const Json& job : answer["jobs"].as_array())
-    table.rows.push_back({job["target"].as_string(), job["state"].as_string(),
-                          job["project"].as_string(), user_of(job),
-                          format_cpus(job["cpu_milli"].as_int() * ranks_of(job)),
-                          format_bytes(job["memory_bytes"].as_int() * ranks_of(job)),
-                          format_age(since_ms(job), now_ms), why_of(job)});
+  for (const Json& job : answer["jobs"].as_array()) table.rows.push_back(job_cells(job, now_ms));
   if (table.rows.empty())
     console.print(all ? "nothing has run yet"
                       : "nothing runs or waits (loam ps -a: what has ended)");
@@ -85,6 +45,7 @@ int show_run(Context& context, const engines::LocalNode& node, const std::string
 }
 
 int list_jobs(Context& context) {
+  if (context.arguments.value(kOn) == kEveryBox) return list_jobs_of_every_box(context);
   if (context.arguments.has("why")) return print_why(context);
   const auto node = connect_node(context);
   if (!node) return report(context, node.error());

@@ -51,7 +51,7 @@ void Report::tell_run(const Json& event) {
 void Report::tell_hints() {
   if (quiet_ || on_error_) return;
   const std::string run = std::to_string(run_);
-  line("next: loam ps · loam logs " + run + " · loam trace " + run + " · loam down");
+  line("next: loam ps" + on_ + " · loam logs " + run + on_ + " · loam trace " + run + on_ + " · loam down" + on_);
 }
 
 void Report::tell_env(const Json& event) {
@@ -133,7 +133,7 @@ void Report::tell_step_end(const std::string& step, const std::string& state, co
     if (const std::string said = text_at(event, "error_line"); !said.empty())
       line("  its output says: " + console_.bold(said));
     if (const std::string target = text_at(event, "target"); !target.empty() && !on_error_)
-      line("  look: loam logs " + target + " · loam shell " + target);
+      line("  look: loam logs " + target + on_ + " · loam shell " + target + on_);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "base/json.h"
 #include "cli/console.h"
@@ -16,8 +17,9 @@ namespace loam::cli {
 class Report {
  public:
   // `on_error`: lines go to standard error (loam run, whose standard output is the command's).
-  Report(Console& console, std::int64_t run, bool quiet, bool on_error = false)
-      : console_(console), run_(run), quiet_(quiet), on_error_(on_error) {}
+  // `on`: " --on BOX", behind the verbs that lines offer.
+  Report(Console& console, std::int64_t run, bool quiet, bool on_error = false, std::string on = "")
+      : console_(console), run_(run), quiet_(quiet), on_error_(on_error), on_(std::move(on)) {}
   void tell(const engines::Event& event);
 
  private:
@@ -36,6 +38,7 @@ class Report {
   std::int64_t run_;
   bool quiet_;
   bool on_error_;
+  std::string on_;
   std::set<std::string> announced_;          // steps whose reason has been told
   std::map<std::string, std::string> last_;  // the last line of an env, a step's wait, a service
 };

@@ -8,9 +8,11 @@
 
 #include "base/leading_zero.h"
 #include "base/text.h"
+#include "cli/box_project.h"
 #include "cli/command_run.h"
 #include "cli/device_request.h"
 #include "cli/forward.h"
+#include "cli/on.h"
 #include "cli/submission.h"
 #include "cli/verbs.h"
 #include "spec/project.h"
@@ -131,7 +133,7 @@ Result<std::vector<PortPair>> ports_of(Context& context) {
                                           printable(text));
     const auto ports = parse_ports(text);
     if (!ports) return in_context("--port", ports.error());
-    if (own_network || ports->local != ports->job) {
+    if (own_network || ports->local != ports->job || context.arguments.has(kOn)) {
       forwarded.push_back(*ports);
     } else {
       if (auto free = check_port_is_free(ports->job); !free)
@@ -164,9 +166,12 @@ int run_command(Context& context) {
     return report(context, added.error());
   const auto node = connect_node(context);
   if (!node) return report(context, node.error());
+  auto delivery = deliver(context, *body, file ? &*file : nullptr);
+  if (!delivery) return report(context, delivery.error());
   Signals signals;
   const Submitted submitted =
       submit(context.console, *node, signals, "/v1/runs", *body, file ? file->shown : path);
+  delivery->reset();
   if (submitted.run == 0) return submitted.status;
   if (context.arguments.flag("detach")) {
     context.console.print(std::to_string(submitted.run));
@@ -180,11 +185,13 @@ int run_command(Context& context) {
     if (!started) return report(context, started.error());
     forwarding = std::move(*started);
   }
-  return watch_command(context.console, *node, signals,
-                       {.run = submitted.run,
-                        .terminal = context.arguments.flag("terminal"),
-                        .input = context.arguments.flag("input"),
-                        .interrupted = submitted.interrupted});
+  const int status = watch_command(context.console, *node, signals,
+                                   {.run = submitted.run,
+                                    .terminal = context.arguments.flag("terminal"),
+                                    .input = context.arguments.flag("input"),
+                                    .interrupted = submitted.interrupted});
+  if (file) bring_lock_back(context, file->folder);
+  return status;
 }
 
 }  // namespace

@@ -341,6 +341,7 @@ int run_batch(Context& context) {
 Verb sbatch_verb() {
   Verb verb;
   verb.name = "sbatch";
+  verb.here_only = true;
   verb.summary = "a Slurm batch script, as it is, as a job of this machine";
   verb.takes_command = true;
   verb.command_words = "FILE [ARGUMENTS]";

@@ -256,6 +256,7 @@ int run_simulation(Context& context) {
 Verb sim_verb() {
   Verb verb;
   verb.name = "sim";
+  verb.here_only = true;
   verb.summary = "a recorded workload through this scheduler, on a machine that is only said";
   verb.positionals = {
       {"TRACE", "Standard Workload Format or CSV, .gz too; - reads standard input"}};

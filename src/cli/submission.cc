@@ -17,8 +17,7 @@
 #include "base/files.h"
 #include "base/text.h"
 #include "engines/local_node.h"
-
-extern char** environ;
+#include "engines/way_to_registries.h"
 
 namespace loam::cli {
 namespace {
@@ -56,27 +55,6 @@ Result<ProjectFile> open_project_file(const std::string& path) {
   return file;
 }
 
-bool leads_to_registries(std::string_view name) {
-  static constexpr std::string_view kNames[] = {
-      "http_proxy",    "https_proxy",  "no_proxy",           "all_proxy",     "ftp_proxy",
-      "HTTP_PROXY",    "HTTPS_PROXY",  "NO_PROXY",           "ALL_PROXY",     "FTP_PROXY",
-      "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"};
-  for (const std::string_view known : kNames)
-    if (name == known) return true;
-  return name.starts_with("PIP_");
-}
-
-Json proxy_environment() {
-  Json found = Json::object();
-  for (char** entry = environ; *entry != nullptr; ++entry) {
-    const std::string_view text(*entry);
-    const auto equals = text.find('=');
-    if (equals == std::string_view::npos || !leads_to_registries(text.substr(0, equals))) continue;
-    if (is_utf8(text)) found.set(std::string(text.substr(0, equals)), text.substr(equals + 1));
-  }
-  return found;
-}
-
 Result<Json> secrets_of(const spec::Project& project) {
   Json secrets = Json::object();
   for (const std::string& name : project.secrets) {
@@ -110,7 +88,7 @@ std::optional<ProjectFile> read_project_file(Console& console, const std::string
 }
 
 Result<Json> submission(const std::string& verb, const ProjectFile* file) {
-  Json body = Json::object({{"verb", verb}, {"proxy_environment", proxy_environment()}});
+  Json body = Json::object({{"verb", verb}, {"proxy_environment", engines::way_to_registries()}});
   if (file == nullptr) {
     body.set("project", LOAM_TRY(real_path(".")));
     body.set("file", "loam.yaml");

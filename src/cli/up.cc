@@ -2,7 +2,12 @@
 // settled.
 #include <algorithm>
 
+#include "base/text.h"
+
+#include "cli/any_box.h"
+#include "cli/box_project.h"
 #include "cli/follow.h"
+#include "cli/on.h"
 #include "cli/submission.h"
 #include "cli/tasks.h"
 #include "cli/verbs.h"
@@ -16,7 +21,8 @@ int print_detached(Context& context, std::int64_t run) {
     context.console.print_text(Json::object({{"run", run}}).pretty() + "\n");
   } else {
     context.console.print("run " + number);
-    context.console.print("next: loam ps · loam logs -f " + number + " · loam cancel " + number);
+    const std::string on = on_words(context);
+    context.console.print("next: loam ps" + on + " · loam logs -f " + number + on + " · loam cancel " + number + on);
   }
   return kExitOk;
 }
@@ -29,10 +35,22 @@ int print_run(Context& context, const engines::LocalNode& node, std::int64_t run
   return kExitOk;
 }
 
+// An endpoint of a box listens on the box's own loopback.
+void tell_way_to_endpoint(Context& context, const engines::LocalNode& node, std::int64_t run) {
+  const auto document = node.call("GET", "/v1/runs/" + std::to_string(run));
+  if (!document || (*document)["state"].as_string() != "serving") return;
+  const std::string endpoint = printable((*document)["endpoint"].as_string());
+  const std::string port = endpoint.substr(endpoint.rfind(':') + 1);
+  if (port.empty()) return;
+  context.console.print("it answers on " + context.box->address().name + "; from here: ssh -N -L " + port + ":" +
+                        endpoint + " " + context.box->address().destination + ", then http://127.0.0.1:" + port);
+}
+
 int submit_and_follow(Context& context, const std::string& verb) {
   const auto file =
       read_project_file(context.console, context.arguments.value("file", "loam.yaml"));
   if (!file) return kExitUsage;
+  if (const int status = choose_any_box(context, verb, *file); status != kExitOk) return status;
   auto body = submission(verb, &*file);
   if (!body) return report(context, body.error());
   body->set("force", context.arguments.flag("force"));
@@ -41,9 +59,12 @@ int submit_and_follow(Context& context, const std::string& verb) {
     return report(context, added.error());
   const auto node = connect_node(context);
   if (!node) return report(context, node.error());
+  auto delivery = deliver(context, *body, &*file);
+  if (!delivery) return report(context, delivery.error());
   Signals signals;
   const Submitted submitted =
       submit(context.console, *node, signals, "/v1/runs", *body, file->shown);
+  delivery->reset();
   if (submitted.run == 0) return submitted.status;
   if (context.arguments.flag("detach") && !submitted.interrupted)
     return print_detached(context, submitted.run);
@@ -54,10 +75,13 @@ int submit_and_follow(Context& context, const std::string& verb) {
   options.prefix_output = steps.size() > 1 || sweeps;
   options.quiet = context.json();
   options.interrupted = submitted.interrupted;
+  options.on = on_words(context);
   const int status = Follower(context.console, *node, signals, submitted.run, options).follow();
   if (sweeps && !context.json())
     if (const auto run = node->call("GET", "/v1/runs/" + std::to_string(submitted.run)))
       print_tasks(context.console, *run);
+  bring_lock_back(context, file->folder);
+  if (context.box && !context.json()) tell_way_to_endpoint(context, *node, submitted.run);
   if (context.json() && print_run(context, *node, submitted.run) != kExitOk) return kExitFailure;
   return status;
 }

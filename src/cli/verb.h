@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "boxes/box.h"
 #include "cli/console.h"
 #include "sched/policy.h"
 #include "spec/node_config.h"
@@ -66,6 +67,7 @@ struct Context {
   Console& console;
   Arguments arguments;
   NodeCode node;
+  std::optional<boxes::Box> box;  // of --on, once connected
   bool json() const { return arguments.flag("json"); }
 };
 
@@ -79,6 +81,7 @@ struct Verb {
   std::function<int(Context&)> run;  // none: only its verbs can be called
   std::vector<Verb> verbs;           // `loam store gc`
   std::string command_words;         // in place of "CMD…", for help
+  bool here_only = false;            // about the machine that it runs on: no --on
 };
 
 // All of them, in the order in which help lists them.

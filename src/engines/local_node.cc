@@ -135,6 +135,8 @@ Result<void> await_readable(int fd, const Wake* wake) {
   }
 }
 
+Result<Fd> LocalNode::connect() const { return connect_to(socket_); }
+
 Result<Exchange> LocalNode::send(const HttpRequest& request) const {
   return Exchange::start(LOAM_TRY(connect_to(socket_)), request);
 }

@@ -44,6 +44,8 @@ class LocalNode {
  public:
   explicit LocalNode(std::string socket) : socket_(std::move(socket)) {}
   const std::string& socket() const { return socket_; }
+  // A connection of the caller's own.
+  Result<Fd> connect() const;
 
   // The answer as it is, whatever its status. unavailable: nobody listens.
   Result<Response> request(std::string_view method, const std::string& target,

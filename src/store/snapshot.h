@@ -7,6 +7,8 @@
 // the files of `data:` patterns, sockets, fifos, device nodes.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -31,6 +33,19 @@ struct WalkOptions {
   // without any file, or with a link out of the folder (which would lead nowhere in a sandbox), is an error.
   bool model = false;
 };
+
+// What a walk over a project meets, a folder before what is in it. Paths are relative; "" is the project itself.
+class ProjectVisitor {
+ public:
+  virtual ~ProjectVisitor() = default;
+  virtual Result<void> folder(const std::string& path, std::uint32_t mode) = 0;
+  virtual Result<void> symlink(const std::string& path, std::string_view target) = 0;
+  // A regular file, open at its start, with what fstat(2) said of it.
+  virtual Result<void> file(const std::string& path, int fd, const struct stat& status) = 0;
+  virtual Result<void> left_out(const std::string& path) = 0;  // of a model alone
+};
+// Who has the right to read the folder calls it; walk_project's rules and limits.
+Result<void> visit_project(const std::string& folder, const WalkOptions& options, ProjectVisitor& visitor);
 
 // Runs with the user's own ids (openat2 RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS |
 // RESOLVE_NO_SYMLINKS, O_NONBLOCK, regular files only). Writes the stream to out_fd. A file over

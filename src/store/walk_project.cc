@@ -23,8 +23,8 @@ constexpr const char* kIgnoreFiles[] = {".gitignore",
 
 class Walk {
  public:
-  Walk(int top, const WalkOptions& options, SnapshotWriter& writer)
-      : top_(top), options_(options), writer_(writer) {
+  Walk(int top, const WalkOptions& options, ProjectVisitor& visitor)
+      : top_(top), options_(options), visitor_(visitor) {
     for (const std::string& pattern : options.data_patterns)
       data_.emplace_back(pattern.starts_with("./") ? pattern.substr(2) : pattern);
   }
@@ -40,7 +40,7 @@ class Walk {
     struct stat status {};
     if (::fstat(fd, &status) != 0) return cannot_read(path);
     LOAM_CHECK(check_path(path));
-    LOAM_CHECK(writer_.folder(path, status.st_mode & kPlainModeBits));
+    LOAM_CHECK(visitor_.folder(path, status.st_mode & kPlainModeBits));
     const std::size_t rules_before = rules_.size();
     if (!options_.model)
       for (const char* name : kIgnoreFiles) LOAM_CHECK(add_rules(fd, name, path));
@@ -110,7 +110,7 @@ class Walk {
   }
 
   Result<void> leave_out(const std::string& path) {
-    return options_.model ? writer_.left_out(path) : Result<void>();
+    return options_.model ? visitor_.left_out(path) : Result<void>();
   }
 
   Result<void> symlink(int parent, const std::string& name, const std::string& path) {
@@ -121,7 +121,7 @@ class Walk {
     if (options_.model && !open_beneath(top_, path, O_PATH, Links::follow_beneath) && errno == EXDEV)
       return fail(ErrorCode::invalid, shown(path) + ": is a link out of the folder, to " + printable(to) +
                                           "; import a copy that has the file itself in its place (cp -rL FOLDER COPY)");
-    return writer_.symlink(path, to);
+    return visitor_.symlink(path, to);
   }
 
   static tl::unexpected<Error> too_large(const std::string& path, off_t size) {
@@ -137,54 +137,76 @@ class Walk {
     if (!S_ISREG(status.st_mode)) return {};
     const auto size = static_cast<std::uint64_t>(status.st_size);
     if (!options_.model && size > kSnapshotFileBytesMax) return too_large(path, status.st_size);
-    if (!options_.model && writer_.content_bytes() + size > kSnapshotBytesMax)
+    if (!options_.model && content_bytes_ + size > kSnapshotBytesMax)
       return fail(
           ErrorCode::too_large,
           "the project's files have over " + format_size(kSnapshotBytesMax) + " (at " +
               shown(path) +
               "). Name what is data under data: or mounts: in loam.yaml, or in .loamignore");
     ++files_;
-    LOAM_CHECK(writer_.file(path, status.st_mode & kPlainModeBits, size));
-    return content(fd, path, size);
+    content_bytes_ += size;
+    return visitor_.file(path, fd, status);
   }
+
+  const int top_;
+  const WalkOptions& options_;
+  ProjectVisitor& visitor_;
+  std::vector<Glob> data_;
+  IgnoreRules rules_;
+  std::uint64_t files_ = 0;
+  std::uint64_t content_bytes_ = 0;
+};
+
+// The stream of a walk.
+class StreamVisitor : public ProjectVisitor {
+ public:
+  explicit StreamVisitor(SnapshotWriter& writer) : writer_(writer) {}
+  Result<void> folder(const std::string& path, std::uint32_t mode) override {
+    return writer_.folder(path, mode);
+  }
+  Result<void> symlink(const std::string& path, std::string_view target) override {
+    return writer_.symlink(path, target);
+  }
+  Result<void> left_out(const std::string& path) override { return writer_.left_out(path); }
 
   // What was appended since the size was taken (a log) is left for the next snapshot; a file that
   // became shorter has no content that it ever had.
-  Result<void> content(int fd, const std::string& path, std::uint64_t size) {
+  Result<void> file(const std::string& path, int fd, const struct stat& status) override {
+    const auto size = static_cast<std::uint64_t>(status.st_size);
+    LOAM_CHECK(writer_.file(path, status.st_mode & kPlainModeBits, size));
     buffer_.resize(std::max<std::size_t>(buffer_.size(), std::min<std::uint64_t>(size, kFrameBytesMax)));
     for (std::uint64_t left = size; left > 0;) {
       const auto part = std::as_writable_bytes(std::span(buffer_))
                             .first(std::min<std::uint64_t>(left, buffer_.size()));
       const auto count = read_full(fd, part);
-      if (!count) return in_context(shown(path), count.error());
+      if (!count) return in_context(printable(path), count.error());
       if (*count < part.size())
         return fail(ErrorCode::invalid,
-                    shown(path) + ": became shorter while it was read; try again");
+                    printable(path) + ": became shorter while it was read; try again");
       LOAM_CHECK(writer_.content({buffer_.data(), *count}));
       left -= *count;
     }
     return {};
   }
 
-  const int top_;
-  const WalkOptions& options_;
+ private:
   SnapshotWriter& writer_;
-  std::vector<Glob> data_;
-  IgnoreRules rules_;
-  std::uint64_t files_ = 0;
   std::string buffer_;  // as large as the largest file so far, at most a frame
 };
 
 }  // namespace
 
+Result<void> visit_project(const std::string& folder, const WalkOptions& options,
+                           ProjectVisitor& visitor) {
+  const Fd top = LOAM_TRY(open_file(folder, O_RDONLY | O_DIRECTORY));
+  return Walk(top.get(), options, visitor).all();
+}
+
 Result<void> walk_project(const std::string& folder, const WalkOptions& options, int out_fd) {
   SnapshotWriter writer(out_fd);
-  const auto walk = [&]() -> Result<void> {
-    const Fd top = LOAM_TRY(open_file(folder, O_RDONLY | O_DIRECTORY));
-    LOAM_CHECK(Walk(top.get(), options, writer).all());
-    return writer.end();
-  };
-  auto walked = walk();
+  StreamVisitor visitor(writer);
+  auto walked = visit_project(folder, options, visitor);
+  if (walked) walked = writer.end();
   if (!walked) (void)writer.error(walked.error());
   return walked;
 }
