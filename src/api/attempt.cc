@@ -228,6 +228,8 @@ Result<void> read_limits(const Json& document, AttemptPlan& plan) {
   plan.terminal = LOAM_TRY(document.bool_at("terminal"));
   plan.standard_input = LOAM_TRY(document.bool_at("standard_input"));
   plan.require = document["require"].as_strings();
+  if (document.has("missing"))  // none in a plan of an older node
+    plan.missing = LOAM_TRY(missing_guards_from(document["missing"]));
   return {};
 }
 
@@ -281,6 +283,7 @@ Json to_json(const AttemptPlan& plan) {
       {"terminal", plan.terminal},
       {"standard_input", plan.standard_input},
       {"require", Json::array_of(plan.require)},
+      {"missing", to_json(plan.missing)},
   });
 }
 

@@ -70,6 +70,11 @@ struct RankPlan {
 };
 inline constexpr std::size_t kRanksMax = 256;  // two descriptors of the shim each while they start
 
+struct MissingGuard {
+  std::string guard;   // "memory", "processes", "cpu", "network", "idmap", "devices", ...
+  std::string reason;
+};
+
 struct AttemptPlan {
   std::string attempt;                 // "42"
   std::string folder;                  // STATE/attempts/42, 0700, holds lock plan.json shim.sock exit.json output/
@@ -120,6 +125,7 @@ struct AttemptPlan {
   bool terminal = false;               // run -t: a pty; the shim waits for an attached client (30 s at most)
   bool standard_input = false;         // run -i: stdin comes from the attached client
   std::vector<std::string> require;    // guards that must hold, else the attempt fails to start
+  std::vector<MissingGuard> missing;   // known before the start; the shim adds what it finds
 };
 
 Json to_json(const AttemptPlan& plan);
@@ -133,11 +139,6 @@ enum class Outcome { exited, signaled, timed_out, cancelled, out_of_memory, fail
                      device_busy, preempted, disk_full };
 std::string_view outcome_name(Outcome outcome);
 Result<Outcome> outcome_from(std::string_view name);
-
-struct MissingGuard {
-  std::string guard;   // "memory", "processes", "cpu", "network", "idmap", "devices", ...
-  std::string reason;
-};
 
 Json to_json(const std::vector<MissingGuard>& missing);   // the "missing" of a running packet
 Result<std::vector<MissingGuard>> missing_guards_from(const Json& list);

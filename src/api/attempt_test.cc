@@ -24,6 +24,7 @@ AttemptPlan full_plan() {
   plan.network = Network::none;
   plan.cgroup = {"/sys/fs/cgroup/loam/42", {{"memory", "/sys/fs/cgroup/memory/loam/42"}}};
   plan.devices = {{"/dev/nvidia0", false, 195, 0}, {"/dev/nvme0", true, 259, 1}};
+  plan.missing = {{"gpu-share", "in 2 time slices"}};
   plan.device_locks = {{"GPU-1", {"char-195-0.0", "char-195-0.1"}, 2, true}};
   plan.device_lock_folder = "/run/lock/loam";
   plan.device_lock_owner = "alice's node";
@@ -50,6 +51,7 @@ TEST(AttemptPlan, SurvivesItsDocument) {
   EXPECT_EQ(read->binds[0].owner, Owner::root_is_user);
   EXPECT_EQ(read->devices[1].path, "/dev/nvme0");
   EXPECT_EQ(read->device_locks[0].names.size(), 2U);
+  EXPECT_EQ(read->missing[0].guard, "gpu-share");
   EXPECT_EQ(read->cpus, (std::vector<std::uint32_t>{2, 3}));
 }
 

@@ -156,7 +156,7 @@ constexpr const char* kShapes = R"json({
   "guards": [{"name": "string", "present": "boolean", "finding": "string", "mend": "string"}],
   "jobs": {"running": "integer", "waiting": "integer"}},
 "Devices": {
-  "devices": [{"id": "string", "kind": "string", "model": "string", "memory_bytes": "integer", "numa": "integer?",
+  "devices": [{"id": "string", "kind": "string", "model": "string", "memory_bytes": "integer", "time_slices": "integer", "numa": "integer?",
     "nodes": ["string"], "state": "free|in use|busy|drained|sliced", "reason": "string",
     "uuid?": "string -- of a GPU or a slice of one", "parent?": "string -- the slice's GPU", "gpu?": "any -- what its driver measures",
     "holders": [{"target": "string", "user": "string", "parts": "integer", "of": "integer"}],

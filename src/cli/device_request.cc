@@ -40,9 +40,14 @@ Result<Json> parse_device_request(const std::string& option, const std::string& 
       auto size = parse_size(value);
       if (!size) return in_context(option + ": memory", size.error());
       request.set("memory_bytes", *size);
+    } else if (key == "share") {
+      if (value != "time-slice")
+        return fail(ErrorCode::invalid, option + ": share: expected time-slice, found '" +
+                                            printable(value) + "'");
+      request.set("share", value);
     } else {
       return fail(ErrorCode::invalid, option + " '" + printable(text) +
-                                          "': expected a number, then model=M and memory=SIZE, "
+                                          "': expected a number, then model=M, memory=SIZE or share=time-slice, "
                                           "such as 2,model=H100,memory=40GiB");
     }
   }

@@ -23,6 +23,8 @@ std::string holders_of(const Json& device) {
 
 std::string why_of(const Json& device, std::int64_t now_ms) {
   std::string why = device["reason"].as_string();
+  if (const std::int64_t slices = device["time_slices"].as_int(1); why.empty() && slices > 1)
+    why = std::to_string(slices) + " time slices, not enforced";
   const Json& drained = device["drained"];
   if (drained.is_object())
     why += " (by " + drained["by"].as_string() + ", " +

@@ -206,7 +206,7 @@ Verb run_verb() {
       {"-t,--terminal", "", "give the command a terminal"},
       {"--cpus", "N", "CPUs, such as 0.5 (1)"},
       {"--memory", "SIZE", "memory, such as 2GiB (1GiB)"},
-      {"--gpus", "N[,model=M][,memory=SIZE]", "GPUs, by number or also by what they must be"},
+      {"--gpus", "N[,model=M][,memory=SIZE][,share=time-slice]", "GPUs, by number or also by what they must be"},
       {"--device", "NAME[=N][,model=M][,memory=SIZE]",
        "a device that the node's configuration declares", true},
       {"--ranks", "N", "that many processes together, each with RANK, WORLD_SIZE, MASTER_PORT"},

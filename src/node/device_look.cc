@@ -21,6 +21,12 @@ DeviceTrouble trouble(const DeviceUnit& unit, std::string reason, pid_t pid = 0)
   return {.device = unit.id, .reason = std::move(reason), .pid = pid};
 }
 
+// What its output and record say of a job that asked for a turn.
+std::string words_of_share(const GrantedUnit& granted) {
+  return granted.unit.id + " is shared in " + std::to_string(granted.of) +
+         " time slices, not enforced: each job can fill its memory and take its time";
+}
+
 using Variables = std::vector<std::pair<std::string, std::string>>;
 
 // LOAM_DEVICES: {"camera": [{"id": "camera-1", "nodes": ["/dev/video1"]}]}
@@ -31,6 +37,8 @@ void describe(const DeviceGrant& grant, Variables& variables) {
       Json one = Json::object(
           {{"id", granted.unit.id}, {"nodes", Json::array_of(granted.unit.nodes)}});
       if (!granted.unit.uuid.empty()) one.set("uuid", granted.unit.uuid);
+      if (granted.shared())
+        one.set("time_slice", Json::object({{"parts", granted.parts}, {"of", granted.of}}));
       kinds[granted.unit.kind].push(std::move(one));
     }
   if (kinds.empty()) return;
@@ -68,20 +76,24 @@ const Result<Json>& DeviceLook::gpu_states() {
   return *states_;
 }
 
-std::optional<DeviceTrouble> DeviceLook::trouble_of(const DeviceUnit& unit) {
+std::optional<DeviceTrouble> DeviceLook::trouble_of(const GrantedUnit& granted) {
+  const DeviceUnit& unit = granted.unit;
   if (!unit.locked) return {};
   if (!unit.unusable.empty()) return trouble(unit, unit.unusable);
   for (const std::string& path : unit.common)
     if (const auto node = sandbox::device_node_at(path); !node)
       return trouble(unit, node.error().text);
-  const auto lock = lock_of(unit);
-  if (!lock) return trouble(unit, lock.error().text);
-  if (const auto holder = sandbox::lock_holder(probe_.lock_folder, *lock))
-    return trouble(unit, "held by " + holder->words, holder->pid);
+  const auto locks = locks_of(granted);
+  if (!locks) return trouble(unit, locks.error().text);
+  for (const sandbox::DeviceLock& lock : *locks)
+    if (const auto holder = sandbox::lock_holder(probe_.lock_folder, lock)) {
+      const bool any_may_go = lock.count < lock.names.size();  // not this holder alone
+      return trouble(unit, "held by " + holder->words, any_may_go ? 0 : holder->pid);
+    }
   if (unit.uuid.empty()) return {};
   const Result<Json>& states = gpu_states();
   if (!states) return trouble(unit, states.error().text);
-  return gpu_trouble(unit, (*states)[unit.uuid], probe_.ignored_users);
+  return gpu_trouble(granted, (*states)[unit.uuid], probe_.ignored_users);
 }
 
 std::optional<DeviceTrouble> give_devices(const DeviceGrant& grant, const DeviceProbe& probe,
@@ -92,14 +104,16 @@ std::optional<DeviceTrouble> give_devices(const DeviceGrant& grant, const Device
   for (const GrantedUnit& granted : grant.units) {
     const DeviceUnit& unit = granted.unit;
     if (!unit.locked) continue;
-    if (auto found = look.trouble_of(unit)) return found;
+    if (auto found = look.trouble_of(granted)) return found;
     if (auto found = add_nodes(unit, given, plan)) return found;
-    auto lock = lock_of(unit);
-    if (!lock) return trouble(unit, lock.error().text);
-    plan.device_locks.push_back({.device = lock->device,
-                                 .names = std::move(lock->names),
-                                 .count = lock->count,
-                                 .shared = lock->shared});
+    auto locks = locks_of(granted);
+    if (!locks) return trouble(unit, locks.error().text);
+    for (sandbox::DeviceLock& lock : *locks)
+      plan.device_locks.push_back({.device = std::move(lock.device),
+                                   .names = std::move(lock.names),
+                                   .count = lock.count,
+                                   .shared = lock.shared});
+    if (granted.shared()) plan.missing.push_back({"gpu-share", words_of_share(granted)});
     any_gpu = any_gpu || !unit.uuid.empty();
   }
   if (!plan.device_locks.empty()) plan.device_lock_folder = probe.lock_folder;

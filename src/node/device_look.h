@@ -24,7 +24,8 @@ class DeviceLook {
  public:
   explicit DeviceLook(DeviceProbe probe) : probe_(std::move(probe)) {}
 
-  std::optional<DeviceTrouble> trouble_of(const DeviceUnit& unit);
+  // Whether so much of the unit can be had.
+  std::optional<DeviceTrouble> trouble_of(const GrantedUnit& granted);
   // devices::GpuStates; unavailable where the driver does not answer.
   const Result<Json>& gpu_states();
   const DeviceProbe& probe() const { return probe_; }

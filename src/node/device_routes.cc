@@ -67,7 +67,7 @@ void DeviceRoutes::list(ResponderPtr responder) {
   node_.loop.offload(
       [units, found, states, any_gpu, probe = node_.devices.probe()] {
         DeviceLook look(probe);
-        for (const DeviceUnit& unit : *units) found->emplace_back(unit.id, look.trouble_of(unit));
+        for (const DeviceUnit& unit : *units) found->emplace_back(unit.id, look.trouble_of(a_piece_of(unit)));
         if (any_gpu) *states = look.gpu_states();
       },
       [this, found, states, responder = std::move(responder)] {
@@ -103,6 +103,7 @@ Json DeviceRoutes::document(const Result<Json>& gpu_states) const {
                              {"memory_bytes", unit.memory_bytes},
                              {"numa", number_or_null(unit.numa, unit.numa >= 0)},
                              {"nodes", Json::array_of(unit.nodes)},
+                             {"time_slices", unit.time_slices},
                              {"state", state_name(view, first != last)},
                              {"reason", view.reason},
                              {"holders", std::move(holders)}});

@@ -61,6 +61,18 @@ Result<sandbox::DeviceLock> lock_of(const DeviceUnit& unit) {
   return lock;
 }
 
+Result<std::vector<sandbox::DeviceLock>> locks_of(const GrantedUnit& granted) {
+  std::vector<sandbox::DeviceLock> locks{LOAM_TRY(lock_of(granted.unit))};
+  if (granted.of <= 1) return locks;
+  locks[0].shared = granted.shared();
+  sandbox::DeviceLock slices{
+      .device = granted.unit.id, .names = {}, .count = granted.parts, .shared = false};
+  for (std::uint32_t i = 0; i < granted.of; ++i)
+    slices.names.push_back(locks[0].names.front() + ".slice-" + std::to_string(i));
+  locks.push_back(std::move(slices));
+  return locks;
+}
+
 void set_variable(std::vector<std::pair<std::string, std::string>>& variables,
                   const std::string& name, const std::string& value) {
   std::erase_if(variables, [&](const auto& variable) { return variable.first == name; });

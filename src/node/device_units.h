@@ -33,6 +33,7 @@ struct DeviceUnit {
   std::int32_t numa = -1;
   std::string uuid;                   // of a GPU or MIG slice: what its driver calls it
   std::string parent;                 // of a slice: its GPU's id
+  std::uint32_t time_slices = 1;      // how many jobs may have it at a time, where they ask to share
   std::vector<std::string> nodes;     // its own, exclusive between all nodes of the machine
   std::vector<std::string> common;    // come with any unit of the kind
   std::vector<std::string> optional;  // likewise, where they are there
@@ -56,7 +57,10 @@ std::vector<DeviceUnit> huge_page_units(const HugePagePool& pool);
 struct GrantedUnit {
   DeviceUnit unit;
   std::uint32_t parts = 1, of = 1;
+  bool shared() const { return parts < of; }
 };
+// The least of it that a job can have.
+inline GrantedUnit a_piece_of(const DeviceUnit& unit) { return {unit, 1, unit.time_slices}; }
 struct DeviceGrant {
   std::vector<GrantedUnit> units;
   std::vector<std::uint32_t> cpus;  // pinned
@@ -74,6 +78,9 @@ struct DeviceTrouble {
 };
 // The lock of a unit; its nodes are looked at.
 Result<sandbox::DeviceLock> lock_of(const DeviceUnit& unit);
+// And those of its time slices: who has one shares the unit's lock and holds its slice alone, so that
+// two nodes together hand out no more of them than there are.
+Result<std::vector<sandbox::DeviceLock>> locks_of(const GrantedUnit& granted);
 
 // The host's driver's files that a job with a GPU needs.
 struct DriverFiles {

@@ -20,6 +20,11 @@ namespace {
 
 constexpr std::chrono::seconds kLookAgain{5};
 
+sched::Sharing sharing_of(const DeviceUnit& unit) {
+  if (unit.time_slices <= 1) return {};
+  return {.mode = sched::SharingMode::time_sliced, .parts = unit.time_slices};
+}
+
 // The size that mmap(MAP_HUGETLB) gives (hugetlbpage.rst).
 std::uint64_t default_huge_page_bytes() {
   const auto text = read_file("/proc/meminfo");
@@ -40,7 +45,7 @@ Devices::Devices(Loop& loop, Database& database, Events events)
 }
 
 void Devices::configure(const spec::NodeConfig& config) {
-  std::vector<DeviceUnit> units = gpu_units(gpus_);
+  std::vector<DeviceUnit> units = gpu_units(gpus_, config.gpus.time_slices);
   probe_.driver = {};
   for (const std::string& name : gpus_.libraries)
     probe_.driver.libraries.push_back({gpus_.folder + "/" + name, name});
@@ -111,7 +116,7 @@ std::vector<sched::Device> Devices::for_scheduler() const {
                        .parent = unit.parent,
                        .state = state,
                        .reason = std::move(reason),
-                       .sharing = {}});
+                       .sharing = sharing_of(unit)});
   }
   return devices;
 }
@@ -169,7 +174,9 @@ void Devices::look_at(const std::string& device) {
   busy->second.looked_at = true;
   auto found = std::make_shared<std::optional<DeviceTrouble>>();
   loop_.offload(
-      [unit = unit->second, probe = probe_, found] { *found = DeviceLook(probe).trouble_of(unit); },
+      [piece = a_piece_of(unit->second), probe = probe_, found] {
+        *found = DeviceLook(probe).trouble_of(piece);
+      },
       [this, device, found, weak = std::weak_ptr(alive_)] {
         if (weak.expired()) return;
         if (const auto now = busy_.find(device); now != busy_.end()) {

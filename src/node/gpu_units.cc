@@ -27,13 +27,14 @@ std::string id_of(const std::string& uuid, std::set<std::string>& taken) {
   return id;
 }
 
-DeviceUnit gpu_unit(const devices::Gpu& gpu, std::set<std::string>& taken) {
+DeviceUnit gpu_unit(const devices::Gpu& gpu, std::uint32_t time_slices, std::set<std::string>& taken) {
   DeviceUnit unit{.id = id_of(gpu.uuid, taken),
                   .kind = kGpuKind,
                   .model = gpu.model,
                   .memory_bytes = gpu.memory_bytes,
                   .numa = gpu.numa,
                   .uuid = gpu.uuid,
+                  .time_slices = gpu.slices.empty() ? time_slices : 1,
                   .nodes = {},
                   .common = {"/dev/nvidiactl"},
                   .optional = {"/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset"}};
@@ -63,34 +64,54 @@ DeviceUnit slice_unit(const devices::Gpu& gpu, const devices::MigSlice& slice,
   return unit;
 }
 
+constexpr const char* kShimName = "loam-shim";
+
+// A number of /proc/PID/status; -1 where there is none.
+std::int64_t status_number(std::int64_t pid, std::string_view key) {
+  const auto text = read_file("/proc/" + std::to_string(pid) + "/status");
+  if (!text) return -1;
+  for (const std::string& line : split(*text, '\n')) {
+    if (!line.starts_with(key) || line.size() < key.size() + 2) continue;
+    std::int64_t number = -1;
+    std::from_chars(line.data() + key.size() + 2, line.data() + line.size(), number);
+    return number;
+  }
+  return -1;
+}
+
 std::string program_name(std::int64_t pid) {
   const auto text = read_file("/proc/" + std::to_string(pid) + "/comm");
   return text ? std::string(trim(*text)) : "";
 }
 
 std::string user_of(std::int64_t pid) {
-  const auto text = read_file("/proc/" + std::to_string(pid) + "/status");
-  if (!text) return "";
-  for (const std::string& line : split(*text, '\n')) {
-    if (!line.starts_with("Uid:\t")) continue;
-    std::uint32_t uid = 0;
-    std::from_chars(line.data() + 5, line.data() + line.size(), uid);
-    // A user's own node sees all strangers as one id.
-    const bool stranger = uid == kOverflowUid && !sandbox::in_initial_user_namespace();
-    return stranger ? "" : user_name(uid);
+  const std::int64_t uid = status_number(pid, "Uid");
+  // A user's own node sees all strangers as one id.
+  const bool stranger = uid == kOverflowUid && !sandbox::in_initial_user_namespace();
+  return uid < 0 || stranger ? "" : user_name(static_cast<std::uint32_t>(uid));
+}
+
+// Whether a shim keeps it. By name: who calls a program of his own so hides his use of a GPU from those
+// that share it, to which nothing holds him anyway.
+bool is_of_a_job(std::int64_t pid) {
+  constexpr int kDepthMax = 64;
+  for (int depth = 0; pid > 1 && depth < kDepthMax; ++depth) {
+    if (program_name(pid) == kShimName) return true;
+    pid = status_number(pid, "PPid");
   }
-  return "";
+  return false;
 }
 
 using Variables = std::vector<std::pair<std::string, std::string>>;
 
 }  // namespace
 
-std::vector<DeviceUnit> gpu_units(const devices::GpuInventory& inventory) {
+std::vector<DeviceUnit> gpu_units(const devices::GpuInventory& inventory,
+                                  std::uint32_t time_slices) {
   std::vector<DeviceUnit> units;
   std::set<std::string> taken;
   for (const devices::Gpu& gpu : inventory.gpus) {
-    const DeviceUnit unit = gpu_unit(gpu, taken);
+    const DeviceUnit unit = gpu_unit(gpu, time_slices, taken);
     units.push_back(unit);
     for (const devices::MigSlice& slice : gpu.slices)
       units.push_back(slice_unit(gpu, slice, unit, taken));
@@ -133,8 +154,9 @@ void add_driver(const DriverFiles& driver, api::AttemptPlan& plan) {
   set_variable(plan.environment, "LD_LIBRARY_PATH", path);
 }
 
-std::optional<DeviceTrouble> gpu_trouble(const DeviceUnit& unit, const Json& state,
+std::optional<DeviceTrouble> gpu_trouble(const GrantedUnit& granted, const Json& state,
                                          const std::vector<std::string>& ignored) {
+  const DeviceUnit& unit = granted.unit;
   if (state.has("lost"))
     return DeviceTrouble{.device = unit.id,
                          .reason = printable(state["lost"].as_string()),
@@ -145,6 +167,7 @@ std::optional<DeviceTrouble> gpu_trouble(const DeviceUnit& unit, const Json& sta
     const std::int64_t pid = process.as_int();
     const std::string name = program_name(pid), user = user_of(pid);
     if (std::find(ignored.begin(), ignored.end(), name) != ignored.end()) continue;
+    if (granted.shared() && is_of_a_job(pid)) continue;
     std::string who = (user.empty() ? "" : user + "'s ") + "process " + std::to_string(pid);
     if (!name.empty()) who += " (" + printable(name) + ")";
     return DeviceTrouble{.device = unit.id,

@@ -11,11 +11,19 @@ constexpr std::int64_t kCountMax = 1024;
 constexpr std::size_t kKindsMax = 64;
 constexpr std::size_t kTextBytesMax = 128;
 constexpr std::int64_t kBytesMax = std::int64_t{1} << 50;
+constexpr const char* kTimeSlice = "time-slice";
 
-Json device_json(const std::string& kind, std::int64_t count, const std::string& model,
-                 std::int64_t memory_bytes) {
-  return Json::object(
-      {{"kind", kind}, {"count", count}, {"model", model}, {"memory_bytes", memory_bytes}});
+struct Pieces {
+  std::int64_t count = 1, memory_bytes = 0;
+  bool time_slice = false;
+};
+Json device_json(const std::string& kind, const std::string& model, const Pieces& pieces) {
+  Json device = Json::object({{"kind", kind},
+                              {"count", pieces.count},
+                              {"model", model},
+                              {"memory_bytes", pieces.memory_bytes}});
+  if (pieces.time_slice) device.set("share", kTimeSlice);
+  return device;
 }
 
 Result<Json> checked_device(const Json& device) {
@@ -31,7 +39,12 @@ Result<Json> checked_device(const Json& device) {
                                         std::to_string(count));
   if (memory_bytes < 0 || memory_bytes > kBytesMax)
     return fail(ErrorCode::invalid, "command.devices: memory_bytes is out of range");
-  return device_json(kind, count, model, memory_bytes);
+  const std::string& share = device["share"].as_string();
+  if (device.has("share") && share != kTimeSlice)
+    return fail(ErrorCode::invalid, "command.devices: " + printable(kind) + ": share: expected " +
+                                        kTimeSlice + ", found '" + printable(share) + "'");
+  return device_json(kind, model,
+                     {.count = count, .memory_bytes = memory_bytes, .time_slice = !share.empty()});
 }
 
 std::uint64_t blocks_for(std::int64_t huge_bytes, const HugePagePool& pool) {
@@ -44,8 +57,10 @@ std::uint64_t blocks_for(std::int64_t huge_bytes, const HugePagePool& pool) {
 Json request_json(const spec::Resources& resources, int ranks) {
   Json devices = Json::array();
   for (const spec::DeviceRequest& device : resources.devices)
-    devices.push(device_json(device.kind, device.count, device.model,
-                             static_cast<std::int64_t>(device.memory_bytes)));
+    devices.push(device_json(device.kind, device.model,
+                             {.count = device.count,
+                              .memory_bytes = static_cast<std::int64_t>(device.memory_bytes),
+                              .time_slice = device.time_slice}));
   Json request = Json::object({{"pin", resources.pin},
                                {"huge_bytes", resources.huge_bytes},
                                {"devices", std::move(devices)}});
@@ -90,7 +105,9 @@ void add_request(const Json& document, const HugePagePool& pool, sched::Request&
         {.kind = device["kind"].as_string(),
          .count = static_cast<std::uint32_t>(device["count"].as_int(1)),
          .model = device["model"].as_string(),
-         .memory_bytes_min = static_cast<std::uint64_t>(device["memory_bytes"].as_int())});
+         .memory_bytes_min = static_cast<std::uint64_t>(device["memory_bytes"].as_int()),
+         .share = device["share"].as_string() == kTimeSlice ? sched::Share::time_slice
+                                                            : sched::Share::whole});
   if (const std::int64_t huge_bytes = document["huge_bytes"].as_int(); huge_bytes > 0)
     request.devices.push_back(
         {.kind = kHugePageKind,

@@ -11,7 +11,7 @@ namespace {
 
 // "2 GPUs (NVIDIA A100, 40.0 GiB)" for each sort of the kind; "no GPUs".
 std::string what_there_is(const Layout& layout, const std::string& kind) {
-  std::vector<std::string> sorts;
+  std::vector<std::pair<std::string, std::int64_t>> counts;  // shared devices have a dimension each
   for (const Dimension& one : layout.dimensions()) {
     if (one.kind != kind) continue;
     std::vector<std::string> facts;
@@ -22,9 +22,14 @@ std::string what_there_is(const Layout& layout, const std::string& kind) {
       facts.push_back("in " + std::to_string(one.sharing.parts) + " parts");
     if (one.sharing.mode == SharingMode::time_sliced)
       facts.push_back("in " + std::to_string(one.sharing.parts) + " time slices, not enforced");
-    sorts.push_back(devices_named(static_cast<std::int64_t>(one.devices.size()), kind) +
-                    (facts.empty() ? "" : " (" + join(facts, ", ") + ")"));
+    const std::string sort = facts.empty() ? "" : " (" + join(facts, ", ") + ")";
+    const auto known = std::find_if(counts.begin(), counts.end(),
+                                    [&](const auto& entry) { return entry.first == sort; });
+    auto& entry = known != counts.end() ? *known : counts.emplace_back(sort, 0);
+    entry.second += static_cast<std::int64_t>(one.devices.size());
   }
+  std::vector<std::string> sorts;
+  for (const auto& [sort, count] : counts) sorts.push_back(devices_named(count, kind) + sort);
   return sorts.empty() ? "no " + (kind == "gpu" ? std::string("GPU") : kind) + "s"
                        : join(sorts, " and ");
 }

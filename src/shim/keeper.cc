@@ -56,7 +56,7 @@ void Keeper::start() {
   auto sandbox = sandbox::start_sandbox(sandbox_spec(plan_, port), shared_);
   if (!sandbox) return fail_to_start(sandbox.error().text);
   sandbox_ = std::move(*sandbox);
-  missing_ = missing_guards(sandbox_);
+  missing_ = missing_guards(plan_, sandbox_);
   if (auto unmet = unmet_requirement(plan_, missing_); !unmet.empty()) {
     start_failure_ = std::move(unmet);
     return kill_all();

@@ -77,8 +77,9 @@ std::string unmet_requirement(const api::AttemptPlan& plan,
   return "";
 }
 
-std::vector<api::MissingGuard> missing_guards(const sandbox::Sandbox& sandbox) {
-  std::vector<api::MissingGuard> missing;
+std::vector<api::MissingGuard> missing_guards(const api::AttemptPlan& plan,
+                                              const sandbox::Sandbox& sandbox) {
+  std::vector<api::MissingGuard> missing = plan.missing;
   for (const sandbox::Missing& one : sandbox.missing) missing.push_back({one.guard, one.reason});
   return missing;
 }

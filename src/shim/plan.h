@@ -14,6 +14,7 @@ sandbox::Spec sandbox_spec(const api::AttemptPlan& plan, std::uint16_t rendezvou
 std::string unmet_requirement(const api::AttemptPlan& plan,
                               const std::vector<api::MissingGuard>& missing);
 
-std::vector<api::MissingGuard> missing_guards(const sandbox::Sandbox& sandbox);
+std::vector<api::MissingGuard> missing_guards(const api::AttemptPlan& plan,
+                                              const sandbox::Sandbox& sandbox);
 
 }  // namespace loam::shim

@@ -41,6 +41,7 @@ struct GpuSettings {
   std::string library;              // the driver's libnvidia-ml.so.1; "": where the loader finds it
   std::vector<std::string> cdi{"/etc/cdi", "/var/run/cdi"};  // folders of CDI files; the specification's
   std::vector<std::string> ignore;  // programs whose use of a GPU does not make it busy
+  std::uint32_t time_slices = 1;    // how many jobs at most share a GPU where they ask to; 1: none does
   Place place;
 };
 

@@ -71,6 +71,7 @@ struct DeviceRequest {
   std::uint32_t count = 1;
   std::string model;                   // a part of the model's name; "": any
   std::uint64_t memory_bytes = 0;      // of each, at least
+  bool time_slice = false;             // of GPUs: a turn of each with others, which nothing enforces
   Place place;
 };
 

@@ -13,6 +13,17 @@ std::uint32_t read_count(const Value& value) {
   return static_cast<std::uint32_t>(value.integer(kCount).value_or(0));
 }
 
+constexpr const char* kTimeSlice = "time-slice";
+
+// No default, and no short form: who shares a GPU that nothing divides has written so.
+bool read_share(const Value& value) {
+  const auto text = value.text("time-slice");
+  if (text && *text != kTimeSlice)
+    value.problem("'" + *text + "': expected time-slice; a part that is enforced is a MIG slice, "
+                  "asked for by model: or memory:");
+  return text && *text == kTimeSlice;
+}
+
 DeviceRequest read_request(const std::string& kind, const Value& value) {
   DeviceRequest request;
   request.kind = kind;
@@ -21,14 +32,16 @@ DeviceRequest read_request(const std::string& kind, const Value& value) {
     request.count = read_count(value);
     return request;
   }
-  const Section section(value, {"count", "model", "memory"},
-                        "a number, or a map such as {count: 2, memory: 40GiB}");
+  std::vector<std::string> keys{"count", "model", "memory"};
+  if (kind == "gpu") keys.push_back("share");
+  const Section section(value, keys, "a number, or a map such as {count: 2, memory: 40GiB}");
   if (const auto count = section.find("count")) request.count = read_count(*count);
   // As written: 4090 is a model too.
   if (const auto model = section.find("model"))
     request.model = model->written("a part of the model's name, such as H100").value_or("");
   if (const auto memory = section.find("memory"))
     request.memory_bytes = memory->size_bytes(kDeviceMemory).value_or(0);
+  if (const auto share = section.find("share")) request.time_slice = read_share(*share);
   return request;
 }
 

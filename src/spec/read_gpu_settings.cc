@@ -9,6 +9,7 @@ namespace {
 
 constexpr std::size_t kIgnoredMax = 64;
 constexpr std::size_t kFoldersMax = 16;
+constexpr IntegerRange kTimeSlices{1, 64};
 constexpr std::size_t kNameBytesMax = 15;  // what the kernel keeps of a program's name (prctl(2))
 
 std::vector<std::string> read_programs(const Value& value) {
@@ -43,7 +44,7 @@ std::vector<std::string> read_folders(const Value& value) {
 }  // namespace
 
 GpuSettings read_gpu_settings(const Value& value) {
-  const Section section(value, {"library", "cdi", "ignore"}, "a map such as {ignore: [Xorg, gnome-shell]}");
+  const Section section(value, {"library", "cdi", "ignore", "time_slices"}, "a map such as {ignore: [Xorg, gnome-shell]}");
   GpuSettings settings;
   settings.place = value.key_place();
   if (const auto library = section.find("library"))
@@ -51,6 +52,8 @@ GpuSettings read_gpu_settings(const Value& value) {
         read_absolute_path(*library, "the file of the driver's libnvidia-ml.so.1").value_or("");
   if (const auto cdi = section.find("cdi")) settings.cdi = read_folders(*cdi);
   if (const auto ignore = section.find("ignore")) settings.ignore = read_programs(*ignore);
+  if (const auto slices = section.find("time_slices"))
+    settings.time_slices = static_cast<std::uint32_t>(slices->integer(kTimeSlices).value_or(1));
   return settings;
 }
 
@@ -58,7 +61,8 @@ Json to_json(const GpuSettings& settings) {
   return Json::object(
       {{"library", settings.library.empty() ? Json() : Json(settings.library)},
        {"cdi", Json::array_of(settings.cdi)},
-       {"ignore", Json::array_of(settings.ignore)}});
+       {"ignore", Json::array_of(settings.ignore)},
+       {"time_slices", settings.time_slices}});
 }
 
 }  // namespace loam::spec

@@ -115,13 +115,16 @@ TEST(ReadNodeConfig, GpusAreFoundButForTheirLibraryAndWhoMayUseThem) {
   EXPECT_EQ(config->gpus.cdi, (std::vector<std::string>{"/etc/cdi", "/var/run/cdi"}));
   EXPECT_EQ(read_node_config("gpus: {cdi: [/opt/cdi]}\n").config->gpus.cdi,
             std::vector<std::string>{"/opt/cdi"});
+  EXPECT_EQ(config->gpus.time_slices, 1U);
+  EXPECT_EQ(read_node_config("gpus: {time_slices: 4}\n").config->gpus.time_slices, 4U);
+  EXPECT_NE(problems_of("gpus: {time_slices: 100}\n").find("1 to 64"), std::string::npos);
   EXPECT_EQ(to_json(*config)["gpus"]["library"].as_string(), "/opt/libnvidia-ml.so.1");
   EXPECT_EQ(problems_of("gpus: {library: lib.so, ignore: [/usr/bin/Xorg], count: 2}\n"),
             "node.yaml:1:17: gpus.library: 'lib.so' is not absolute; expected the file of the driver's "
             "libnvidia-ml.so.1, from '/' on and without '..'\n"
             "node.yaml:1:34: gpus.ignore[0]: '/usr/bin/Xorg' is a path; expected a program's name as ps -o comm "
             "shows it\n"
-            "node.yaml:1:50: gpus.count: unknown key; expected one of library, cdi, ignore\n");
+            "node.yaml:1:50: gpus.count: unknown key; expected one of library, cdi, ignore, time_slices\n");
 }
 
 TEST(ReadNodeConfig, ListensWithTlsOrOnLoopback) {

@@ -171,7 +171,7 @@ constexpr std::string_view kSchema = R"json({
         "memory": {"$ref": "#/$defs/size", "default": "1GiB", "description": "Such as 2GiB or 512MB; at least 16MiB."},
         "pin": {"type": "boolean", "default": false, "description": "Whole cores that no other job uses."},
         "hugepages": {"type": ["string", "integer"], "description": "That much in huge pages, besides memory; such as 512MiB."},
-        "gpus": {"$ref": "#/$defs/deviceRequest", "default": 0},
+        "gpus": {"$ref": "#/$defs/gpuRequest", "default": 0},
         "devices": {
           "description": "Devices that the node's configuration declares, by name.",
           "type": "object", "maxProperties": 64,
@@ -184,6 +184,21 @@ constexpr std::string_view kSchema = R"json({
     "priority": {
       "description": "Higher goes first in the queue, and may preempt lower. Below 0 is for everybody; above it, on a node that users share, for root and the admins.",
       "type": "integer", "minimum": -1000, "maximum": 1000, "default": 0
+    },
+    "gpuRequest": {
+      "description": "How many, or which: {count: 2, model: H100, memory: 40GiB}.",
+      "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": 1024},
+        {
+          "type": "object", "additionalProperties": false,
+          "properties": {
+            "count": {"type": "integer", "minimum": 0, "maximum": 1024, "default": 1},
+            "model": {"type": ["string", "number", "boolean"], "description": "A part of the model's name, in any case."},
+            "memory": {"$ref": "#/$defs/size", "description": "Of each, at least."},
+            "share": {"const": "time-slice", "description": "A turn of each with other jobs. Nothing enforces it."}
+          }
+        }
+      ]
     },
     "deviceRequest": {
       "description": "How many, or which: {count: 2, model: H100, memory: 40GiB}.",
