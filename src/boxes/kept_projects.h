@@ -2,8 +2,8 @@
 //
 //   $XDG_CACHE_HOME/loam/projects/KEY/NAME       the project, as it is submitted
 //   $XDG_CACHE_HOME/loam/pushes/KEY/lock         held from a push until its submission is answered
-//                                  /origin.json  where it came from; the loam.lock that was pushed
-//                                  last /incoming/    files of a push that is under way
+//                                  /origin.json  where it came from; which loam.lock was pushed
+//                                  /incoming/    files of a push that is under way
 //
 // KEY stands for the client's machine, user and folder (project_key), NAME is the folder's own.
 #pragma once

@@ -34,11 +34,16 @@ std::string digest_of_lock(const std::string& folder) {
 
 }  // namespace
 
-Result<Push> Push::begin(Fd connection, std::string folder) {
+Result<Push> Push::begin(Fd connection, std::string folder,
+                         const std::function<void()>& on_wait) {
   Push push(std::move(connection), std::move(folder));
-  const Json answer = LOAM_TRY(push.ask(Json::object({{"operation", "begin"},
+  Json answer = LOAM_TRY(push.ask(Json::object({{"operation", "begin"},
                                                       {"key", project_key(push.folder_)},
                                                       {"name", project_name(push.folder_)}})));
+  if (answer["waiting"].as_bool()) {
+    on_wait();
+    answer = LOAM_TRY(push.read_answer());
+  }
   push.remote_ = LOAM_TRY(answer.string_at("folder"));
   if (answer["lock"].is_string()) push.box_lock_ = answer["lock"].as_string();
   push.pushed_lock_ = answer["pushed_lock"].as_string();

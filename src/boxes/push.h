@@ -21,8 +21,9 @@ namespace loam::boxes {
 class Push {
  public:
   // `connection`: of Box::open_files(). `folder`: absolute, without links. Waits for another push
-  // of the same.
-  static Result<Push> begin(Fd connection, std::string folder);
+  // of the same, after a word through `on_wait`.
+  static Result<Push> begin(Fd connection, std::string folder,
+                            const std::function<void()>& on_wait);
 
   const std::string& folder() const { return remote_; }  // on the box
 

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@ namespace loam::boxes {
 namespace {
 
 constexpr std::string_view kLockName = "loam.lock";
+constexpr time_t kSilenceSecondsMax = 600;  // of the client's; it reads its files meanwhile
 constexpr std::size_t kReadBytes = 256u << 10;
 constexpr std::int64_t kNsPerSecond = 1'000'000'000;
 
@@ -53,8 +55,7 @@ class Receiver {
     kept_ = LOAM_TRY(kept_project(top, message["key"].as_string(), message["name"].as_string()));
     LOAM_CHECK(make_folders(kept_.push));
     lock_ = LOAM_TRY(open_file(kept_.push + "/lock", O_RDWR | O_CREAT, 0600));
-    while (::flock(lock_.get(), LOCK_EX) != 0)
-      if (errno != EINTR) return fail_errno(kept_.push + "/lock");
+    LOAM_CHECK(await_lock());
     Json answer =
         Json::object({{"folder", kept_.folder}, {"lock", nullptr}, {"pushed_lock", nullptr}});
     if (const auto lock = read_file(kept_.folder + "/" + std::string(kLockName));
@@ -64,6 +65,14 @@ class Receiver {
       if (const auto document = Json::parse(*origin))
         answer.set("pushed_lock", (*document)["pushed_lock"]);
     return answer;
+  }
+
+  Result<void> await_lock() {
+    if (::flock(lock_.get(), LOCK_EX | LOCK_NB) == 0) return {};
+    LOAM_CHECK(write_message(connection_, Json::object({{"waiting", true}})));
+    while (::flock(lock_.get(), LOCK_EX) != 0)
+      if (errno != EINTR) return fail_errno(kept_.push + "/lock");
+    return {};
   }
 
   Result<Json> push(const Json& message) {
@@ -142,6 +151,10 @@ class Receiver {
 
 int receive_main() {
   ::signal(SIGPIPE, SIG_IGN);
+  // A client whose machine has lost the network says neither a word nor that it is gone: it may not
+  // hold the project's lock for ever.
+  const timeval limit{.tv_sec = kSilenceSecondsMax, .tv_usec = 0};
+  (void)::setsockopt(STDIN_FILENO, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
   const auto done = Receiver(STDIN_FILENO).run();
   if (done) return 0;
   (void)write_message(STDIN_FILENO, error_message(done.error()));

@@ -32,13 +32,20 @@ void take_lock(Context& context, const boxes::Push& push, const std::string& fol
                                      " could not be written here: " + written.error().text);
 }
 
+Result<boxes::Push> begin_push(Context& context, Fd connection, const std::string& folder) {
+  return boxes::Push::begin(std::move(connection), folder, [&] {
+    context.console.warn("another push of " + printable(folder) + " to " +
+                         context.box->address().name + " is under way; waiting for its submission");
+  });
+}
+
 Result<Delivery> push_folder(Context& context, Json& body, const char* key,
                              const boxes::ProjectFiles& files) {
   boxes::Box* box = LOAM_TRY(box_of(context));
   const std::string folder = body[key].as_string();
   const std::string& name = box->address().name;
   Fd connection = LOAM_TRY(box->open_files());
-  boxes::Push push = LOAM_TRY(boxes::Push::begin(std::move(connection), folder));
+  boxes::Push push = LOAM_TRY(begin_push(context, std::move(connection), folder));
   if (!files.model) take_lock(context, push, folder);
   const auto sent = push.send(files, [&](const boxes::Push::Sent& done, std::uint64_t total) {
     context.console.progress("pushing " +
@@ -81,7 +88,7 @@ void bring_lock_back(Context& context, const std::string& folder) {
   auto connection = context.box->open_files();
   if (!connection)
     return context.console.warn("loam.lock of the box is not fetched: " + connection.error().text);
-  const auto push = boxes::Push::begin(std::move(*connection), folder);
+  const auto push = begin_push(context, std::move(*connection), folder);
   if (!push)
     return context.console.warn("loam.lock of the box is not fetched: " + push.error().text);
   take_lock(context, *push, folder);

@@ -26,12 +26,12 @@ while left > 0 and (data := os.read(0, min(left, 65536))):
 class SshBoxes:
     """Host aliases (`one`, `two`, …), each with a node of its own, and a client's folder and environment."""
 
-    def __init__(self, prefix, names):
+    def __init__(self, prefix, names, kind="root"):
         self.prefix = prefix
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="loam-ssh-"))
         self.folder.chmod(0o755)
         self.port = free_port()
-        self.nodes = {name: make_node(prefix, "root") for name in names}
+        self.nodes = {name: make_node(prefix, kind) for name in names}
         self.write_keys()
         self.write_client()
         self.server = None
@@ -53,9 +53,10 @@ class SshBoxes:
 
     def write_client(self):
         self.client = self.folder / "client"
-        (self.client / "bin").mkdir(parents=True)
-        hosts = "".join(f"Host {name}\n  HostName 127.0.0.1\n  Port {self.port}\n  User root\n  IdentityFile {self.folder}/{name}\n"
-                        for name in self.nodes)
+        for name in ("bin", "run"):
+            (self.client / name).mkdir(parents=True)
+        hosts = "".join(f"Host {name}\n  HostName 127.0.0.1\n  Port {self.port}\n  User {node.user or 'root'}\n"
+                        f"  IdentityFile {self.folder}/{name}\n" for name, node in self.nodes.items())
         (self.client / "stalling.py").write_text(STALLING)
         (self.client / "ssh_config").write_text(
             f"{hosts}Host stalls\n  User root\n  IdentityFile {self.folder}/{next(iter(self.nodes))}\n"
@@ -67,7 +68,8 @@ class SshBoxes:
         ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {self.client}/ssh_config "$@"\n')
         ssh.chmod(0o755)
         self.environment = {"PATH": f"{self.client}/bin:{self.prefix}/bin:/usr/bin:/bin", "HOME": str(self.client), "LANG": "C.UTF-8",
-                            "XDG_CONFIG_HOME": str(self.client / "config"), "LOAM_RUNTIME_DIR": str(self.client / "no-node-here")}
+                            "XDG_CONFIG_HOME": str(self.client / "config"), "LOAM_RUNTIME_DIR": str(self.client / "no-node-here"),
+                            "XDG_RUNTIME_DIR": str(self.client / "run")}
 
     def configure(self, text):
         path = self.client / "config/loam/boxes.yaml"
@@ -78,7 +80,7 @@ class SshBoxes:
     def start_server(self):
         os.makedirs("/run/sshd", exist_ok=True)
         (self.folder / "sshd_config").write_text(
-            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.folder}/host\nPidFile none\nUsePAM no\n"
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.folder}/host\nPidFile none\nUsePAM yes\n"
             f"AuthorizedKeysFile {self.folder}/authorized_keys\nStrictModes no\nPermitUserEnvironment yes\n"
             "PermitRootLogin prohibit-password\nPasswordAuthentication no\n")
         self.server = subprocess.Popen([shutil.which("sshd", path="/usr/sbin:/usr/bin"), "-D", "-e", "-f", self.folder / "sshd_config"],
@@ -99,6 +101,10 @@ class SshBoxes:
     def cut(self):
         """Every connection ends, as if the network had gone; new ones are taken."""
         kill(self.sessions())
+
+    def relays(self):
+        """Folders of clients' ends of a session."""
+        return list((self.client / "run").iterdir())
 
     def project(self, files, name="digits"):
         folder = self.client / "work" / name

@@ -2,7 +2,6 @@
 import fcntl
 import json
 import os
-import pathlib
 import pty
 import re
 import select
@@ -67,7 +66,7 @@ def test_up_on_a_box_pushes_runs_and_brings_back(boxes):
     boxes.run("files", target, "result.txt", "-o", folder / "here.txt", "--on", "ssh:one")
     assert (folder / "here.txt").read_text() == "made\n"
     assert "second" in boxes.run("logs", target, "--on", "ssh:one").stdout
-    assert not list(pathlib.Path("/tmp").glob("loam-box-*"))
+    assert not boxes.relays()
 
 
 def test_a_lock_made_on_a_box_comes_back(boxes):
@@ -106,7 +105,7 @@ def test_the_client_may_go_away(boxes):
     rest, errors = follower.communicate(timeout=120)
     assert (follower.returncode, rest) == (0, "ended\n"), errors
     assert "lost the node" in errors
-    wait_for(lambda: not list(pathlib.Path("/tmp").glob("loam-box-*")), what="the relays' end")
+    wait_for(lambda: not boxes.relays(), what="the relays' end")
 
 
 def test_an_interrupt_cancels_on_the_box(boxes):
@@ -225,6 +224,10 @@ def test_any_box_that_fits_now(boxes):
     none = boxes.run("up", "--on", "any", "--force", cwd=folder, check=False)
     assert none.returncode == 75 and "one: train would wait" in none.stderr and "no box fits digits now" in none.stderr
     boxes.run("cancel", blocker, "--on", "one")
+    # What a box can never fulfil, its plan refuses.
+    (folder / "loam.yaml").write_text(TRAIN.replace("cpus: 0.1", "cpus: 0.1, devices: {licence-x: 1}"))
+    never = boxes.run("up", "--on", "any", cwd=folder, check=False)
+    assert never.returncode == 75 and re.search(r"loam: one: .*licence-x", never.stderr), never.stderr
 
 
 def test_a_push_that_breaks_off_submits_nothing(boxes):
@@ -242,6 +245,50 @@ def test_a_push_that_breaks_off_submits_nothing(boxes):
     assert not (pushed / "note.txt").exists()  # nothing of it before all of it
     boxes.run("up", "--on", "ssh:one", cwd=folder)
     assert (boxes.pushed("one", "broken") / "big.bin").read_bytes() == big["big.bin"]
+
+
+def test_two_pushes_of_one_folder_wait_for_each_other(boxes):
+    folder = boxes.project({"loam.yaml": "name: twice\nenv: {base: host}\ntrain: {run: 'true'}\n"}, "twice")
+    boxes.run("plan", "--on", "ssh:one", cwd=folder)
+    key = boxes.pushed("one", "twice").parent.name
+    with open(boxes.nodes["one"].folder / "cache/loam/pushes" / key / "lock") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        (folder / "more.txt").write_text("more\n")
+        second = boxes.start("plan", "--on", "ssh:one", cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert "another push of" in second.stderr.readline()
+        assert not (boxes.pushed("one", "twice") / "more.txt").exists()
+    out, errors = second.communicate(timeout=120)
+    assert second.returncode == 0 and "pushed 1 of" in errors, out + errors
+    assert (boxes.pushed("one", "twice") / "more.txt").read_text() == "more\n"
+
+
+def test_a_live_job_on_a_box_is_joined_and_its_ports_forwarded(boxes):
+    run = boxes.run("run", "--detach", "--network", "none", "--on", "ssh:two", "--", "python3", "-m", "http.server", "8000",
+                    cwd=boxes.project({"hello.txt": "live"}, "live")).stdout.strip()
+    wait_for(lambda: json.loads(boxes.run("ps", "--json", "--on", "ssh:two").stdout)["jobs"][0]["state"] == "running", what="the job")
+    assert boxes.run("shell", run, "--on", "ssh:two", "--", "cat", "hello.txt").stdout == "live"
+    port = free_port()
+    forward = boxes.start("forward", run, f"{port}:8000", "--on", "ssh:two", stdout=subprocess.PIPE)
+    assert f"127.0.0.1:{port} is port 8000" in forward.stdout.readline()
+
+    def answer():
+        return subprocess.run(["curl", "-s", f"http://127.0.0.1:{port}/hello.txt"], capture_output=True, text=True).stdout == "live"
+    wait_for(answer, what="an answer")
+    boxes.run("cancel", run, "--on", "ssh:two")
+    assert forward.wait(timeout=60) == 0
+
+
+def test_an_ordinary_users_own_node(prefix):
+    own = SshBoxes(prefix, ["mine"], "rootless")
+    try:
+        folder = own.project(FILES)
+        done = own.run("up", "--on", "ssh:mine", cwd=folder)
+        assert "started a node at" in done.stderr and "1,2\nfirst\n" in done.stdout
+        own.run("files", "1/train", "result.txt", "-o", folder / "here.txt", "--on", "ssh:mine")
+        assert (folder / "here.txt").read_text() == "made\n"
+        assert own.pushed("mine").stat().st_uid != 0
+    finally:
+        own.close()
 
 
 @pytest.mark.parametrize("name", ["ssh:-oProxyCommand=touch x", "ssh:a b", "ssh:a;b", "ssh:$(touch x)", "ssh:-v@host", "ssh:", "ssh:a@-b"])
