@@ -42,6 +42,22 @@ Result<std::int64_t> bounded_at(const Json& document, std::string_view key, std:
   return value;
 }
 
+Json to_json(const std::optional<ScalePlan>& scale) {
+  if (!scale) return Json();
+  return Json::object({{"min", scale->min}, {"max", scale->max}, {"wanted", scale->wanted}});
+}
+
+Result<std::optional<ScalePlan>> scale_plan_from(const Json& document) {
+  if (document.is_null()) return std::nullopt;
+  constexpr std::int64_t kMax = kReplicasMax;
+  ScalePlan scale;
+  scale.min = static_cast<std::uint32_t>(LOAM_TRY(bounded_at(document, "min", 1, kMax)));
+  scale.max = static_cast<std::uint32_t>(LOAM_TRY(bounded_at(document, "max", scale.min, kMax)));
+  scale.wanted =
+      static_cast<std::uint32_t>(LOAM_TRY(bounded_at(document, "wanted", scale.min, scale.max)));
+  return scale;
+}
+
 Json to_json(const ModelPlan& model) {
   Json replicas = Json::array();
   for (const ReplicaPlan& replica : model.replicas)
@@ -53,6 +69,7 @@ Json to_json(const ModelPlan& model) {
                        {"queue_max", model.queue_max},
                        {"request_timeout_ms", model.request_timeout_ms},
                        {"expected", model.expected},
+                       {"scale", to_json(model.scale)},
                        {"replicas", std::move(replicas)}});
 }
 
@@ -67,6 +84,7 @@ Result<ModelPlan> model_plan_from(const Json& document) {
       static_cast<std::uint32_t>(LOAM_TRY(bounded_at(document, "queue_max", 1, kQueueMax)));
   model.request_timeout_ms = LOAM_TRY(bounded_at(document, "request_timeout_ms", 1, kTimeoutMaxMs));
   model.expected = document["expected"].as_bool();
+  model.scale = LOAM_TRY(scale_plan_from(document["scale"]));
   const auto& replicas = document["replicas"].as_array();
   if (replicas.size() > kReplicasMax) return fail(ErrorCode::too_large, "over 1024 replicas");
   for (const Json& item : replicas) {

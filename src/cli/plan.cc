@@ -38,6 +38,12 @@ std::string start_text(const Json& step) {
   return text;
 }
 
+std::string replicas_text(const Json& service) {
+  if (service["replicas_max"].as_int() <= service["replicas"].as_int()) return "";
+  return ", " + plain_text(service["replicas"]) + " to " + plain_text(service["replicas_max"]) +
+         " replicas";
+}
+
 std::string service_text(const Json& service) {
   const std::string version = plain_text(service["model_version"]);
   const std::string& action = service["action"].as_string();
@@ -60,7 +66,7 @@ void print_plan(Console& console, const Json& plan) {
   }
   for (const Json& service : plan["services"].as_array())
     console.print("service " + console.bold(plain_text(service["service"])) + ": " +
-                  service_text(service));
+                  service_text(service) + replicas_text(service));
 }
 
 int show_plan(Context& context) {

@@ -165,9 +165,12 @@ void Gateway::write_status() {
   if (!server_.listening().empty() && !stopping_) status.set("listening", server_.listening());
   Json models = Json::array();
   for (const auto& model : models_) {
+    const auto wanted = model->wanted_replicas();
     models.push(Json::object({{"name", model->name()},
                               {"version", model->version()},
                               {"ready", Json::array_of(model->ready_attempts())},
+                              {"wanted", wanted ? Json(*wanted) : Json()},
+                              {"spare", Json::array_of(model->spare_attempts())},
                               {"conflict", model->conflict()},
                               {"error", model->error().empty() ? Json() : Json(model->error())}}));
   }

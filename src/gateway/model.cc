@@ -39,6 +39,7 @@ std::vector<std::string> Model::ready_attempts() const {
 
 void Model::update(const api::ModelPlan& plan) {
   plan_ = plan;
+  set_scale();
   queue_.configure(pool_ ? pool_->batch_max() : plan.batch_max, plan.batch_delay_max_us * 1000);
   std::set<std::string> listed;
   for (const api::ReplicaPlan& replica : plan.replicas) {

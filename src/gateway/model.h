@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -22,6 +23,7 @@
 #include "gateway/batch_queue.h"
 #include "gateway/event_loop.h"
 #include "gateway/request_journal.h"
+#include "gateway/scaling.h"
 #include "gateway/worker.h"
 #include "gateway/worker_door.h"
 
@@ -36,7 +38,7 @@ class Model : private Worker::Owner {
     EventLoop& loop;
     RequestJournal& journal;
     std::string replicas_folder;
-    std::function<void()> on_change;  // ready_replicas() or error() may differ
+    std::function<void()> on_change;  // what the status says of it may differ
   };
 
   Model(Surroundings surroundings, const api::ModelPlan& plan);
@@ -46,6 +48,10 @@ class Model : private Worker::Owner {
   const std::string& version() const { return plan_.version; }
   std::size_t ready_replicas() const;
   std::vector<std::string> ready_attempts() const;  // their names
+  // How many replicas the load asks for, where their number may change; those among the ready ones
+  // that it does without.
+  std::optional<std::uint32_t> wanted_replicas() const;
+  std::vector<std::string> spare_attempts() const;
   const std::string& error() const { return error_; }
   // Nothing is there to answer, and nothing is to come.
   bool is_hopeless() const;
@@ -90,6 +96,11 @@ class Model : private Worker::Owner {
   void admit(const ExchangePtr& exchange, std::int64_t arrived_ns);
   void admit_undecoded();
   void pump();
+  void set_scale();
+  void rescale();
+  bool let_go_of_one();
+  bool take_back_one();
+  Scaling::Load load() const;
   void dispatch(Worker& worker);
   void fill(std::uint32_t slot, const std::vector<JobPtr>& jobs);
   void answer_batch(Batch batch, const Digest& record, const channel::Answer& answer,
@@ -113,6 +124,7 @@ class Model : private Worker::Owner {
   std::vector<std::unique_ptr<Worker>> workers_;
   BatchQueue queue_;
   std::deque<Waiting> undecoded_;  // came before any worker had said what the model takes
+  std::optional<Scaling> scaling_;  // where the plan leaves their number to the load
   EventLoop::TimerId timer_;
   channel::WorkerId next_worker_ = 1;
   std::size_t next_turn_ = 0;  // round robin over idle workers

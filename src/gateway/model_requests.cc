@@ -92,6 +92,7 @@ void Model::pump() {
     if (queue_.size() == before) break;  // no slot is free
   }
   pumping_ = false;
+  rescale();
 }
 
 void Model::dispatch(Worker& worker) {

@@ -52,12 +52,14 @@ class Worker {
 
   const Identity& identity() const { return identity_; }
   bool ready() const { return ready_ && !leaving_; }
-  bool idle() const { return ready() && !batch; }
+  bool serving() const { return ready() && !spare; }
+  bool idle() const { return serving() && !batch; }
   bool leaving() const { return leaving_; }
   // The batch's slot is filled and pool.submit() was called.
   Result<void> submit(Batch next);
 
   std::optional<Batch> batch;
+  bool spare = false;  // gets no more batches: the node may end it
 
  private:
   Worker(EventLoop& loop, Owner& owner, channel::Pool& pool, Fd socket, Fd eventfd,

@@ -28,7 +28,7 @@ std::vector<std::string> Runs::Impl::cancel_run(RunRow run, const std::string& w
   for (const JobRow& job : tables.parts_of(run.id)) cancel_job(job, why);
   for (const JobRow& job : before)
     if (const auto now = tables.job(job.id);
-        !job.ended() && now && now->run == run.id && (now->cancel || now->ended()))
+        !job.ended() && !job.parked() && now && now->run == run.id && (now->cancel || now->ended()))
       cancelled.push_back(target_text(job));
   if (run.state == "preparing") {
     set_run_state(run, "cancelled", why);

@@ -33,7 +33,8 @@ Services::Services(Runs::Impl& runs) : runs_(runs) {
     endpoint->gateway = row.integer(6);
     endpoint->listened = row.integer(7) != 0;
     for (const JobRow& job : runs_.tables.jobs("kind='replica' AND endpoint=?", {endpoint->id})) {
-      if (job.ended() || job.state == "blocked" || job.state == "preparing") continue;
+      if (job.ended() || job.state == "blocked" || job.state == "preparing" || job.parked())
+        continue;
       Replica replica{.service = job.service};
       replica.record = job.record;
       if (const auto attempt = runs_.last_attempt(job.id)) {
@@ -53,8 +54,12 @@ Services::Services(Runs::Impl& runs) : runs_(runs) {
 Services::~Services() = default;
 
 bool Services::comes_back(const JobRow& job) {
-  const Endpoint* endpoint = of_job(job);
-  return endpoint != nullptr && endpoint->replicas.contains(job.id) && !runs_.attempt_alive(job.id);
+  Endpoint* endpoint = of_job(job);
+  if (endpoint == nullptr || !endpoint->replicas.contains(job.id) || runs_.attempt_alive(job.id))
+    return false;
+  if (job.preempt.empty()) return true;
+  park(*endpoint, job);
+  return false;
 }
 
 void Services::resume() {
@@ -87,6 +92,7 @@ void Services::resume() {
       ensure_gateway(*endpoint, *run);
     }
     check_ready(*endpoint);
+    scale(*endpoint);
   }
 }
 
@@ -163,8 +169,10 @@ Result<void> Services::watch_status(Endpoint& endpoint) {
     while (::read(found->second->inotify.get(), buffer, sizeof buffer) > 0) {
     }
     status_changed(id);
-    if (const auto still = endpoints_.find(id); still != endpoints_.end())
+    if (const auto still = endpoints_.find(id); still != endpoints_.end()) {
       check_ready(*still->second);
+      scale(*still->second);
+    }
   });
   return {};
 }
@@ -265,6 +273,7 @@ void Services::give_up(Endpoint& endpoint, const std::string& error) {
 // The jobs end in their own time; the row says that nothing is to come back.
 void Services::close(Endpoint& endpoint, const std::string& why) {
   endpoint.active = false;
+  endpoint.scale_timer = {};
   endpoint.watch.reset();
   endpoint.inotify.reset();
   endpoint.status = Json();
@@ -276,6 +285,7 @@ void Services::close(Endpoint& endpoint, const std::string& why) {
     pauses_.erase(id);
     if (const auto job = runs_.tables.job(id)) runs_.cancel_job(*job, why);
   }
+  end_parked(endpoint.run, why);
   end_replaced(endpoint, why);
 }
 

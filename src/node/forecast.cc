@@ -195,10 +195,14 @@ class Forecast {
     return Json::object(
         {{"service", service.name},
          {"model", service.model},
-         {"model_version", text_or_null(version ? version_text(version->name, version->version) : "")},
-         {"replicas", service.replicas},
+         {"model_version",
+          text_or_null(version ? version_text(version->name, version->version) : "")},
+         {"replicas", service.replicas.min},
+         {"replicas_max", service.replicas.max},
          {"after", maker.empty() ? Json() : Json(maker)},
-         {"action", same ? "unchanged" : !version && maker.empty() ? "fails" : "starts"}});
+         {"action", same                        ? "unchanged"
+                    : !version && maker.empty() ? "fails"
+                                                : "starts"}});
   }
 
   Runs::Impl& runs_;

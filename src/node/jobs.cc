@@ -269,7 +269,8 @@ void Runs::Impl::start_planned(const StartInputs& inputs, Result<api::AttemptPla
   starting.erase(inputs.job.id);
   auto job = tables.job(inputs.job.id);
   if (!job || !job->in_queue()) return;  // cancelled meanwhile
-  if (!job->preempt.empty()) return requeue_preempted(*job);
+  if (!job->preempt.empty())
+    return job->kind == "replica" ? services->given_back(*job) : requeue_preempted(*job);
   if (!plan) {
     if (job->kind == "replica" || job->kind == "gateway")
       return services->start_failed(*job, plan.error().text);
@@ -345,7 +346,7 @@ void Runs::Impl::settle(RunId id) {
   for (const JobRow& job : jobs) {
     if (job.kind == "replica") {
       has_replicas = true;
-      serves = serves || !job.ended();
+      serves = serves || (!job.ended() && !job.parked());
     } else if (job.kind != "gateway") {
       if (!job.ended()) return;
       if (job.state == "failed" && failure.empty()) failure = job.name + ": " + job.error;

@@ -125,6 +125,7 @@ std::vector<JobRow> Services::adopt_same(Endpoint& endpoint, const RunRow& run,
                                          const std::map<std::string, ModelVersion>& versions) {
   const ProjectPtr project = runs_.project_of(run);
   const std::string code = runs_.code.digest({run.snapshot, run.file}, {});
+  std::map<std::string, int> replicas;  // of each service, so far
   std::vector<JobRow> fresh;
   for (JobRow job : runs_.tables.jobs_of(run.id)) {
     const spec::Service* service =
@@ -137,6 +138,12 @@ std::vector<JobRow> Services::adopt_same(Endpoint& endpoint, const RunRow& run,
     job.tree = version.tree;
     job.endpoint = endpoint.id;
     const JobId same = run.options["force"].as_bool() ? 0 : living_equal(endpoint, job);
+    const bool needed = same != 0 || replicas[service->name] < service->replicas.min;
+    replicas[service->name] += needed ? 1 : 0;
+    if (!needed) {
+      park(endpoint, std::move(job));
+      continue;
+    }
     if (same == 0) {
       fresh.push_back(std::move(job));
       continue;
@@ -153,7 +160,7 @@ JobId Services::living_equal(const Endpoint& endpoint, const JobRow& job) {
   for (const auto& [id, replica] : endpoint.replicas) {
     const auto row = runs_.tables.job(id);
     if (row && !endpoint.adopted.contains(id) && row->service == job.service &&
-        row->run != job.run && row->key == job.key && !row->cancel && !row->ended())
+        row->run != job.run && row->key == job.key && is_live(replica, *row))
       return id;
   }
   return 0;
@@ -193,29 +200,15 @@ void Services::drop_unready(Endpoint& endpoint) {
     return state_of(job.run) == "serving";
   });
   for (const JobRow& job : earlier) {
+    const bool serves = state_of(job.run) == "serving";  // and will again, where ours is cancelled
     const bool never_started = job.waits() && !runs_.last_attempt(job.id);
-    if (never_started || (one_serves && state_of(job.run) != "serving")) drop(endpoint, job, why);
+    if (serves && replicas_of(job).min < replicas_of(job).max) {
+      if (job.in_queue() && runs_.node.queue.placement(job.id) == nullptr) park(endpoint, job);
+    } else if (never_started || (one_serves && !serves)) {
+      drop(endpoint, job, why);
+    }
   }
   end_replaced(endpoint, why);
-}
-
-// Old and new that not even an empty machine holds together would wait for each other for ever.
-void Services::make_room(Endpoint& endpoint) {
-  const auto run = runs_.tables.run(endpoint.run);
-  sched::Claim together{.user = run ? run->user : "", .kind = sched::ClaimKind::service};
-  std::set<std::string> retiring;
-  for (const auto& [id, replica] : endpoint.replicas) {
-    const auto row = runs_.tables.job(id);
-    if (!row) continue;
-    together.rank.cpu_milli += static_cast<std::uint64_t>(row->cpu_milli);
-    together.rank.memory_bytes += static_cast<std::uint64_t>(row->memory_bytes);
-    if (replica.retiring) retiring.insert(replica.service);
-  }
-  if (retiring.empty() || runs_.node.queue.refusal(together).empty()) return;
-  runs_.note(endpoint.run,
-             "this machine has no room for old and new replicas at once: the old ones stop first");
-  for (const std::string& service : retiring)
-    drop_retiring(endpoint, service, "makes room for " + name_of(endpoint.run));
 }
 
 // New replicas serve beside the old ones until the gateway counts them all; then the old ones go.
@@ -227,7 +220,7 @@ void Services::check_ready(Endpoint& endpoint) {
   bool all = !endpoint.status["listening"].as_string().empty();
   for (const spec::Service& service : project->services) {
     known.insert(service.name);
-    all = check_service(endpoint, service.name) && all;
+    all = check_service(endpoint, service) && all;
   }
   std::set<std::string> removed;
   for (const auto& [id, replica] : endpoint.replicas)
@@ -238,17 +231,20 @@ void Services::check_ready(Endpoint& endpoint) {
   announce(endpoint, *run, *project);
 }
 
-bool Services::check_service(Endpoint& endpoint, const std::string& service) {
+// Those above the least number are not waited for: they may find no room for days.
+bool Services::check_service(Endpoint& endpoint, const spec::Service& wanted) {
+  const std::string& service = wanted.name;
   const std::set<std::string> ready = ready_replicas(endpoint, service);
-  bool any = false, serves = true;
+  int count = 0, serving = 0;
   std::string version;
   for (const auto& [id, replica] : endpoint.replicas) {
     if (replica.service != service || replica.retiring) continue;
-    any = true;
+    ++count;
     if (const auto job = runs_.tables.job(id)) version = std::to_string(job->version);
-    serves = serves && replica.running && ready.contains(replica.folder);
+    serving += replica.running && ready.contains(replica.folder) ? 1 : 0;
   }
-  serves = serves && any;
+  const bool any = count > 0;
+  const bool serves = any && serving >= std::min(count, wanted.replicas.min);
   std::string error;
   bool conflict = false;
   for (const Json& model : endpoint.status["models"].as_array()) {
@@ -285,6 +281,7 @@ void Services::announce(Endpoint& endpoint, RunRow& run, const spec::Project& pr
   end_replaced(endpoint, why);
   runs_.events.add(run.id, "endpoint", serves);
   runs_.set_run_state(run, "serving");
+  plan_changed(endpoint);  // from now on the load says how many
 }
 
 // The adopted replica becomes the job that stood in for it.
@@ -327,9 +324,10 @@ void Services::end_if_replaced(RunId id, const std::string& why) {
   if (!run || (run->state != "running" && run->state != "serving")) return;
   const auto jobs = runs_.tables.jobs_of(id);
   if (std::any_of(jobs.begin(), jobs.end(), [](const JobRow& job) {
-        return job.kind == "replica" && !job.ended() && !job.cancel;
+        return job.kind == "replica" && !job.ended() && !job.cancel && !job.parked();
       }))
     return;
+  end_parked(id, why);
   runs_.note(id, why);
   runs_.set_run_state(*run, "succeeded");
 }

@@ -44,7 +44,8 @@ void list_jobs(Runs::Impl& runs, const Request& request, const ResponderPtr& res
   const std::int64_t limit =
       std::min(number_or(query_of(request, "limit"), kJobsListedDefault), kJobsListedMax);
   const std::int64_t after = number_or(query_of(request, "after"), 0);
-  const std::string open = kOpenJob + std::string(" AND sweep=0 AND id>?");
+  // A parked replica waits for nothing that the machine has.
+  const std::string open = kOpenJob + std::string(" AND state<>'parked' AND sweep=0 AND id>?");
   const auto page = runs.tables.jobs(open + " ORDER BY id LIMIT ?", {after, limit});
   add(page);
   const JobId last = page.empty() ? after : page.back().id;

@@ -43,10 +43,11 @@ struct RunRow {
   bool ended() const { return state == "succeeded" || state == "failed" || state == "cancelled"; }
 };
 
-// kind: step replica gateway command shell. state: preparing blocked queued preempted running
-// finishing succeeded failed cancelled unchanged skipped; finishing (an attempt has ended, its
-// output is being taken in) is shown as running; preempted is queued again; one that waits and is
-// held is shown as held.
+// kind: step replica gateway command shell. state: preparing blocked parked queued preempted
+// running finishing succeeded failed cancelled unchanged skipped; finishing (an attempt has ended,
+// its output is being taken in) is shown as running; preempted is queued again; parked is a
+// service's replica that its load does not need now (elastic.cc); one that waits and is held is
+// shown as held.
 struct JobRow {
   JobId id = 0;
   RunId run = 0;
@@ -65,7 +66,8 @@ struct JobRow {
   std::int64_t lost = 0;            // in a row within `lost_boot`
   std::string lost_boot;
   bool cancel = false;        // somebody asked for its end
-  std::string preempt;        // why the running attempt is to make room, "" where it is not
+  std::string preempt;        // why the running attempt is to make room, "" where it is not; of a
+                              // replica: it is given back
   bool keeps_place = false;   // in the queue, once it has
   std::int64_t preemptions = 0;
   std::string checkpoint;     // name of the one that the last attempt resumed from
@@ -82,7 +84,10 @@ struct JobRow {
 
   bool ended() const;
   bool in_queue() const { return state == "queued" || state == "preempted"; }
-  bool waits() const { return state == "preparing" || state == "blocked" || in_queue(); }
+  bool parked() const { return state == "parked"; }
+  bool waits() const {
+    return state == "preparing" || state == "blocked" || parked() || in_queue();
+  }
   bool runs() const { return state == "running" || state == "finishing"; }
   std::string shown_state() const;
   const std::string& step_name() const { return step.empty() ? name : step; }

@@ -172,6 +172,7 @@ api::EndpointPlan Services::plan_of(const Endpoint& endpoint, const spec::Projec
                                       .version = std::to_string(job->version),
                                       .batch_max = service->batch_max,
                                       .batch_delay_max_us = microseconds(service->batch_delay_max)});
+      if (!retiring) model->scale = scale_plan(endpoint, *service);
       model->expected = model->expected || is_expected(*job);
       if (replica.running)
         model->replicas.push_back({.attempt = replica.folder, .record = replica.record});
@@ -255,11 +256,13 @@ void Services::on_exit(JobRow job, const AttemptView& attempt, const api::ExitRe
       runs_.cancel_run(*run, job.why);
       return;
     }
-    return check_ready(*endpoint);
+    check_ready(*endpoint);
+    return scale(*endpoint);
   }
   const auto attempts = runs_.node.supervisor.attempts_of(job.id);
   for (std::size_t i = 0; i + kReplicaFoldersKept < attempts.size(); ++i)
     (void)runs_.node.supervisor.remove_folder(attempts[i].id);
+  if (!is_gateway && !job.preempt.empty()) return given_back(job);
   const std::string line = runs_.last_words(attempt);
   const std::string why = describe_exit(record) + (line.empty() ? "" : ": " + line);
   if (is_gateway) status_changed(endpoint->id);

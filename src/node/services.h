@@ -5,8 +5,8 @@
 //   gateway ─▶ status.json (foreign bytes, inotify) ─▶ ready ─▶ the old replicas answer what
 //   they hold and end ─▶ run "serving"
 //
-// services.cc: a replica's life; rollout.cc: how a run takes an earlier one's place; endpoints.cc:
-// rows, folders, the gateway's word.
+// services.cc: a replica's life; rollout.cc: how a run takes an earlier one's place; elastic.cc:
+// how many replicas there are; endpoints.cc: rows, folders, the gateway's word.
 //
 // A replica or gateway that dies is started again after a pause that doubles from 100 ms to 30 s
 // and begins anew once one has lived for a minute. It is never given up; the run's events say what
@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -25,6 +26,7 @@
 #include "node/loop.h"
 #include "node/port_holder.h"
 #include "node/runs_impl.h"
+#include "node/scale.h"
 
 namespace loam::node {
 
@@ -33,7 +35,7 @@ class Services {
   explicit Services(Runs::Impl& runs);
   ~Services();
 
-  // Before resume(): a replica that is to be in the queue again.
+  // Before resume(): a replica that is to be in the queue again. One that was to be given back is.
   bool comes_back(const JobRow& job);
   void resume();
   // Before the run's steps: a word on a port that is in use, while there is time.
@@ -43,6 +45,8 @@ class Services {
   void gather(StartInputs& inputs);  // what a replica's or gateway's plan needs
   void started(const JobRow& job, AttemptId attempt, const StartInputs& inputs);
   void start_failed(JobRow job, const std::string& error);
+  // One that its service can do without, before its attempt began.
+  void given_back(const JobRow& job);
   void on_running(const JobRow& job, const AttemptView& attempt);
   void on_exit(JobRow job, const AttemptView& attempt, const api::ExitRecord& record, bool reboot);
   // The run was cancelled: its endpoint is the earlier run's again, or goes with it.
@@ -84,6 +88,8 @@ class Services {
     Json status;
     std::set<std::string> ready;              // services announced as ready
     std::map<std::string, std::string> told;  // the gateway's last finding on each service
+    std::map<std::string, std::int64_t> scaled_ms;  // when each service's number last changed
+    Loop::Timer scale_timer;  // the gateway's next word came sooner after that than it may
   };
   struct Pause {
     std::int64_t wait_ms = 0;
@@ -126,9 +132,8 @@ class Services {
   JobId living_equal(const Endpoint& endpoint, const JobRow& job);
   void mark_retiring(Endpoint& endpoint);
   void drop_unready(Endpoint& endpoint);
-  void make_room(Endpoint& endpoint);
   void check_ready(Endpoint& endpoint);
-  bool check_service(Endpoint& endpoint, const std::string& service);
+  bool check_service(Endpoint& endpoint, const spec::Service& service);
   void announce(Endpoint& endpoint, RunRow& run, const spec::Project& project);
   bool hand_over(Endpoint& endpoint, JobId living);
   void end_replaced(const Endpoint& endpoint, const std::string& why);
@@ -136,6 +141,20 @@ class Services {
   void drop_retiring(Endpoint& endpoint, const std::string& service, const std::string& why);
   void drop(Endpoint& endpoint, const JobRow& job, const std::string& why);
   bool give_back(Endpoint& endpoint, const std::string& why);
+
+  // elastic.cc
+  bool is_elastic(const Endpoint& endpoint, const spec::Service& service) const;
+  bool is_live(const Replica& replica, const JobRow& job) const;
+  std::optional<api::ScalePlan> scale_plan(const Endpoint& endpoint, const spec::Service& service);
+  void scale(Endpoint& endpoint);
+  ScaleMoves moves_for(const Endpoint& endpoint, const spec::Service& service);
+  void make_moves(Endpoint& endpoint, const spec::Service& service, const ScaleMoves& moves);
+  void start_parked(Endpoint& endpoint, JobRow job);
+  void stand_down(Endpoint& endpoint, JobRow job);
+  void park(Endpoint& endpoint, JobRow job);
+  void end_parked(RunId run, const std::string& why);
+  void make_room(Endpoint& endpoint);
+  spec::Replicas replicas_of(const JobRow& job);  // of its service, by its own run's file
 
   Runs::Impl& runs_;
   std::map<std::int64_t, std::unique_ptr<Endpoint>> endpoints_;

@@ -111,8 +111,13 @@ Result<void> read_command(const Node& node, const Json& command, const Submitter
 
 std::int64_t claims_of(const std::vector<JobRow>& jobs, const std::optional<spec::Project>& project) {
   std::int64_t claims = 0;
+  std::map<std::string, int> replicas;
   for (const JobRow& job : jobs) {
     std::size_t tasks = 1;
+    if (project && job.kind == "replica")  // those above the least number are not queued yet
+      for (const spec::Service& service : project->services)
+        if (service.name == job.service && ++replicas[job.service] > service.replicas.min)
+          tasks = 0;
     if (project && job.kind == "step")
       for (const spec::Step& step : project->steps)
         if (step.name == job.name && !step.sweep.empty())

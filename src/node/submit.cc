@@ -127,7 +127,7 @@ std::vector<JobRow> jobs_for(const RunRow& run, const std::optional<spec::Projec
     }
   if (project && wants_services(run.verb))
     for (const spec::Service& service : project->services)
-      for (int i = 1; i <= service.replicas; ++i) {
+      for (int i = 1; i <= service.replicas.max; ++i) {  // those above min: rollout.cc parks them
         jobs.push_back(job_for(run, "replica",
                                i == 1 ? service.name : service.name + "." + std::to_string(i),
                                service.resources.cpu_milli,

@@ -146,6 +146,12 @@ struct Step {
   Place place;
 };
 
+// How many processes answer: a fixed number where both are the same.
+struct Replicas {
+  int min = 1;
+  int max = 1;
+};
+
 struct Service {
   std::string name;
   std::string model;                   // "digits"
@@ -157,7 +163,7 @@ struct Service {
   std::vector<std::string> require;
   std::uint32_t batch_max = 32;
   std::chrono::nanoseconds batch_delay_max{5'000'000};
-  int replicas = 1;
+  Replicas replicas;
   int priority = 0;                    // of each replica's claim
   Env env;
   Place place;

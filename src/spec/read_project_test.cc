@@ -103,8 +103,11 @@ TEST(ReadProject, AService) {
   EXPECT_EQ(service.resources.memory_bytes, 512'000'000u);
   EXPECT_EQ(service.batch_max, 32u);
   EXPECT_EQ(service.batch_delay_max, 5ms);
-  EXPECT_EQ(service.replicas, 2);
+  EXPECT_EQ(service.replicas.min, 2);
+  EXPECT_EQ(service.replicas.max, 2);
   EXPECT_EQ(project.services[1].version, 3);
+  EXPECT_EQ(project.services[1].replicas.min, 2);
+  EXPECT_EQ(project.services[1].replicas.max, 4);
   EXPECT_EQ(project.services[1].network, Network::none) << "the default";
 }
 

@@ -12,6 +12,8 @@ namespace {
 constexpr IntegerRange kBatch{1, 1024};
 constexpr DurationRange kBatchDelay{std::chrono::nanoseconds(0), std::chrono::seconds(10)};
 constexpr IntegerRange kReplicas{1, 256};
+constexpr std::string_view kReplicasExpected =
+    "a number such as 2, or a map such as {min: 1, max: 4}";
 constexpr std::string_view kHandler = "FILE.py:FUNCTION, such as serve.py:predict";
 constexpr std::string_view kModel = "a model, or MODEL@VERSION such as digits@3";
 
@@ -103,9 +105,33 @@ void read_batch(const Value& value, Service& service) {
     service.batch_delay_max = delay->duration(kBatchDelay).value_or(service.batch_delay_max);
 }
 
-void read_replicas(const Value& value, Service& service) {
-  if (value.is_map()) return value.problem("expected a fixed number such as 2, found a map");
-  service.replicas = static_cast<int>(value.integer(kReplicas).value_or(service.replicas));
+bool is_zero(const Value& value) {
+  return value.is_scalar() && scalar_type(value.node()) == ScalarType::integer &&
+         parse_integer(value.node().text) == 0;
+}
+
+void read_replicas_map(const Value& value, Replicas& replicas) {
+  const Section section(value, {"min", "max"}, kReplicasExpected);
+  if (const auto min = section.find("min")) {
+    if (is_zero(*min))
+      return min->problem(
+          "0 is out of range; expected at least 1: one replica always runs, `loam "
+          "down` ends the service");
+    replicas.min = static_cast<int>(min->integer(kReplicas).value_or(replicas.min));
+  }
+  replicas.max = replicas.min;
+  const auto max = section.need("max", "a whole number from 1 to 256");
+  if (!max) return;
+  replicas.max = static_cast<int>(max->integer(kReplicas).value_or(replicas.max));
+  if (replicas.max < replicas.min)
+    max->problem(std::to_string(replicas.max) + " is below min, which is " +
+                 std::to_string(replicas.min) + "; expected at least that");
+}
+
+void read_replicas(const Value& value, Replicas& replicas) {
+  if (value.is_map()) return read_replicas_map(value, replicas);
+  if (!value.is_scalar()) return value.wrong_type(kReplicasExpected);
+  replicas.min = replicas.max = static_cast<int>(value.integer(kReplicas).value_or(replicas.min));
 }
 
 std::optional<Reference> read_service_map(const Section& section, const std::string& default_model,
@@ -125,7 +151,7 @@ std::optional<Reference> read_service_map(const Section& section, const std::str
     service.network = read_network(*item, service.network);
   if (const auto item = section.find("sandbox")) service.require = read_sandbox(*item);
   if (const auto item = section.find("batch")) read_batch(*item, service);
-  if (const auto item = section.find("replicas")) read_replicas(*item, service);
+  if (const auto item = section.find("replicas")) read_replicas(*item, service.replicas);
   if (const auto item = section.find("priority")) service.priority = read_priority(*item);
   if (const auto item = section.find("env")) service.env = read_env(*item);
   return model;

@@ -366,7 +366,19 @@ constexpr std::string_view kSchema = R"json({
           }
         },
         "priority": {"$ref": "#/$defs/priority"},
-        "replicas": {"type": "integer", "minimum": 1, "maximum": 256, "default": 1},
+        "replicas": {
+          "description": "A fixed number, or from how few to how many as requests come.", "default": 1,
+          "oneOf": [
+            {"type": "integer", "minimum": 1, "maximum": 256},
+            {
+              "type": "object", "additionalProperties": false, "required": ["max"],
+              "properties": {
+                "min": {"type": "integer", "minimum": 1, "maximum": 256, "default": 1},
+                "max": {"type": "integer", "minimum": 1, "maximum": 256}
+              }
+            }
+          ]
+        },
         "env": {"$ref": "#/$defs/env"}
       }
     },

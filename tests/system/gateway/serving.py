@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 BIN = pathlib.Path(os.environ.get("LOAM_BIN") or ROOT / "build/release/bin")
 HANDLERS = pathlib.Path(__file__).resolve().parent / "handlers"
 PYTHON = os.environ.get("LOAM_TEST_PYTHON", "/usr/bin/python3")  # the distribution's, with its NumPy
-PATIENCE_S = 30  # a bound for what must happen at all, never a measure
+PATIENCE_S = 60  # a bound for what must happen at all, never a measure
 
 
 def eventually(condition, what):
