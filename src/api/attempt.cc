@@ -169,6 +169,19 @@ Result<std::vector<RankPlan>> ranks_from(const Json& list) {
   return ranks;
 }
 
+Json lane_to_json(const std::optional<LanePlan>& lane) {
+  if (!lane) return {};
+  return Json::object({{"run_folder", lane->run_folder}, {"output_folder", lane->output_folder}});
+}
+
+Result<std::optional<LanePlan>> lane_from(const Json& document) {
+  if (document.is_null()) return std::nullopt;
+  LanePlan lane;
+  lane.run_folder = LOAM_TRY(document.string_at("run_folder"));
+  lane.output_folder = LOAM_TRY(document.string_at("output_folder"));
+  return lane;
+}
+
 // The four parts of a plan that attempt_plan_from reads, one function each.
 Result<void> read_identity(const Json& document, AttemptPlan& plan) {
   plan.uid = LOAM_TRY(number_at<std::uint32_t>(document, "uid"));
@@ -243,6 +256,7 @@ Json to_json(const AttemptPlan& plan) {
       {"argv", Json::array_of(plan.argv)},
       {"environment", pairs_to_json(plan.environment)},
       {"ranks", ranks_to_json(plan.ranks)},
+      {"lane", lane_to_json(plan.lane)},
       {"secrets_file", plan.secrets_file},
       {"directory", plan.directory},
       {"uid", plan.uid},
@@ -299,6 +313,7 @@ Result<AttemptPlan> attempt_plan_from(const Json& document) {
     if (plan.argv.empty()) return fail(ErrorCode::invalid, "argv: empty");
     plan.environment = LOAM_TRY(pairs_at(document, "environment"));
     plan.ranks = LOAM_TRY(ranks_from(document["ranks"]));
+    plan.lane = LOAM_TRY(lane_from(document["lane"]));
     plan.secrets_file = LOAM_TRY(document.string_at("secrets_file"));
     plan.directory = LOAM_TRY(document.string_at("directory"));
     LOAM_CHECK(read_identity(document, plan));

@@ -75,11 +75,19 @@ struct MissingGuard {
   std::string reason;
 };
 
+// An attempt that is a lane: its sandbox has no process of its own, it takes the tasks of a sweep one
+// after another. What a task leaves in these folders of the host goes to the task's own.
+struct LanePlan {
+  std::string run_folder;              // what is bound at /loam/run
+  std::string output_folder;           // what is bound at the step's output, "" where it has none
+};
+
 struct AttemptPlan {
   std::string attempt;                 // "42"
   std::string folder;                  // STATE/attempts/42, 0700, holds lock plan.json shim.sock exit.json output/
   std::vector<std::string> argv;
   std::vector<std::pair<std::string, std::string>> environment;  // complete; nothing is inherited
+  std::optional<LanePlan> lane;        // limits are of each task; argv is every task's
   std::vector<RankPlan> ranks;         // a gang: one process each, limits are of all; empty: one process, no rank
   std::string secrets_file;            // JSON object NAME → value, "" for none; read at start
   std::string directory = "/project";
@@ -174,6 +182,12 @@ Result<ExitRecord> exit_record_from(const Json& document);
 //                      {"type":"join","port":6006}, with one descriptor:
 //                                        one more process in the sandbox for this client, in attach frames
 //                      {"type":"committed"}   the exit is in the database; the shim may go
+// To a lane's:         {"type":"tasks","tasks":[{"attempt":"9","environment":{…},"work":"/…/12-1"}]}
+//                      {"type":"give_back"}   what has not begun is no longer the shim's; it answers "holds"
+//                      {"type":"stop","attempt":"9","outcome":"cancelled"}   that task, if it runs
+//                      {"type":"close"}       ends when nothing is left to do
+// From a lane's:       {"type":"tasks","begun":["9"],"exits":[{ExitRecord}]}   the exits are on the disk
+//                      {"type":"holds","attempts":["9"]}                       what has begun and not ended
 // Packets shim → node: {"type":"running","started_ms":…,"missing":[…]}    also to each new connection
 //                      {"type":"exited","record":{ExitRecord}}           likewise, once it has ended
 

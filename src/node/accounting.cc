@@ -92,7 +92,8 @@ std::vector<UsageTotal> Runs::Impl::usage_since(std::int64_t since_ms) {
   auto totals = usage.totals(since_ms);
   for (const JobRow& job : tables.jobs("state IN ('running','queued','preempted')")) {
     const auto attempt = last_attempt(job.id);
-    const auto run = attempt && attempt->state != "ended" && job.kind != "gateway"
+    const auto run = attempt && attempt->state != "ended" && !attempt->in_lane() &&
+                             job.kind != "gateway"
                          ? tables.run(job.run)
                          : std::nullopt;
     if (!run) continue;

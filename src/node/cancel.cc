@@ -10,12 +10,15 @@ bool Runs::Impl::cancel_job(JobRow job, const std::string& why) {
   if (job.tasks > 0 && job.runs()) return cancel_tasks(job, why);
   job.cancel = true;
   job.why = why;
-  if (job.waits()) {
+  const auto attempt = last_attempt(job.id);
+  const bool alive = attempt && attempt->state != "ended";
+  // One that a lane was handed may have begun: the lane says (tasks_returned, or its exit).
+  if (job.waits() && !(alive && attempt->in_lane())) {
     end_job(job, "cancelled", "", Json::object({{"why", why}}));
     return true;
   }
   tables.save(job);
-  if (const auto attempt = last_attempt(job.id); attempt && attempt->state != "ended")
+  if (alive)
     node.supervisor.stop(attempt->id, api::Outcome::cancelled);
   return true;
 }

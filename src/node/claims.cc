@@ -26,9 +26,12 @@ sched::Claim Runs::Impl::claim_of(const RunRow& run, const JobRow& job) {
     claim.time_limit_ms = command["time_ms"].as_int();
     if (command["terminal"].as_bool()) claim.kind = sched::ClaimKind::interactive;
   }
-  if (const spec::Step* step = job.kind == "step" ? step_of(run, job) : nullptr) {
-    claim.time_limit_ms =
-        std::chrono::ceil<std::chrono::milliseconds>(step->resources.time).count();
+  const bool of_step = job.kind == "step" || job.kind == "lane";
+  if (const spec::Step* step = of_step ? step_of(run, job) : nullptr) {
+    // Of each task: how long a lane has work nobody knows.
+    if (job.kind == "step")
+      claim.time_limit_ms =
+          std::chrono::ceil<std::chrono::milliseconds>(step->resources.time).count();
     claim.preemptible = step->preemptible;
     claim.priority = step->priority;
     const auto grace = step->checkpoint ? step->checkpoint->grace : kPlainGrace;
@@ -48,6 +51,7 @@ void Runs::Impl::enqueue(JobRow& job, const std::string& state) {
   job.state = state;
   tables.save(job);
   pauses.erase(job.id);
+  if (shares_sandbox(job)) return await_lane(job);
   node.queue.release(job.id);
   const sched::Claim claim = claim_of(*run, job);
   if (!claim.rank.devices.empty()) node.devices.look_again();

@@ -229,6 +229,7 @@ void Runs::Impl::on_running(AttemptId id) {
   const auto attempt = node.supervisor.find(id);
   auto job = attempt ? tables.job(attempt->job) : std::nullopt;
   if (!job || job->ended()) return;
+  if (job->kind == "lane") lane_runs(*job, id);
   if (job->in_queue()) {  // adopted by a node that died between the start and its row
     job->state = "running";
     tables.save(*job);
@@ -242,7 +243,10 @@ void Runs::Impl::on_running(AttemptId id) {
 void Runs::Impl::on_exit(AttemptId id, const api::ExitRecord& record, bool reboot) {
   const auto attempt = node.supervisor.find(id);
   auto job = attempt ? tables.job(attempt->job) : std::nullopt;
-  if (job) record_usage(*job, *attempt, record);
+  if (job && attempt->in_lane())
+    task_left_lane(*attempt, record);
+  else if (job)
+    record_usage(*job, *attempt, record);
   if (!job || job->ended()) return;
   AttemptView ended = *attempt;
   ended.exit = record;
@@ -253,6 +257,7 @@ void Runs::Impl::on_exit(AttemptId id, const api::ExitRecord& record, bool reboo
     if (record.outcome == api::Outcome::disk_full) drop_files(*job, ended);
     return services->on_exit(*job, ended, record, reboot);
   }
+  if (job->kind == "lane") return lane_ended(*job, ended, record, reboot);
   if (record.outcome == api::Outcome::lost) return on_lost(*job, reboot);
   job->state = "finishing";
   tables.save(*job);

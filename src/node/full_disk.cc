@@ -61,7 +61,7 @@ bool Runs::Impl::largest_writer_goes() {
 void Runs::Impl::look_at_writers() {
   const Paths& paths = node.context.paths;
   auto writers = std::make_shared<std::vector<DiskWriter>>();
-  for (const Row& row : node.db.query("SELECT id FROM attempts WHERE state='running' ORDER BY id")) {
+  for (const Row& row : node.db.query("SELECT id FROM attempts WHERE state='running' AND lane IN (0, id) ORDER BY id")) {
     const auto attempt = node.supervisor.find(row.integer(0));
     const auto job = attempt ? tables.job(attempt->job) : std::nullopt;
     const auto run = job ? tables.run(job->run) : std::nullopt;

@@ -21,7 +21,7 @@ std::vector<JobRow> jobs_meant(RunTables& tables, const Target& target, const st
   if (text.find('/') != std::string::npos && !one) return {};
   auto jobs = is_sweep ? tables.tasks_of(target.job->id) : tables.jobs_of(target.run.id);
   std::erase_if(jobs, [](const JobRow& job) {
-    return job.ended() || job.tasks > 0 || job.kind == "replica" || job.kind == "gateway";
+    return job.ended() || job.tasks > 0 || job.kind == "lane" || job.kind == "replica" || job.kind == "gateway";
   });
   return jobs;
 }
@@ -50,6 +50,10 @@ Result<void> Runs::Impl::hold_job(JobRow job, const Caller& caller) {
   tables.save(job);
   if (node.queue.contains(job.id)) node.queue.set_held(job.id, true);
   node.shared_cpus.follow(node.queue.state());
+  // One that a lane was handed begins no more, unless it has.
+  if (const auto attempt = shares_sandbox(job) ? last_attempt(job.id) : std::nullopt;
+      attempt && attempt->state == "starting")
+    node.supervisor.give_back(attempt->lane);
   if (job.waits())
     step_event(job, Json::object({{"why", held_text(job)}}));
   return {};
@@ -70,6 +74,7 @@ Result<void> Runs::Impl::release_job(JobRow job, const Caller& caller) {
   job.held.clear();
   tables.save(job);
   if (job.waits()) step_event(job, Json::object());
+  if (shares_sandbox(job) && job.in_queue() && !attempt_alive(job.id)) await_lane(job);
   if (!node.queue.contains(job.id)) return {};
   if (job.request["devices"].size() > 0) node.devices.look_again();
   node.queue.set_held(job.id, false);

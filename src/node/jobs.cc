@@ -41,6 +41,7 @@ Result<void> copy_kept_files(const std::string& from, const std::string& to) {
 
 void Runs::Impl::step_event(const JobRow& job, Json data) {
   if (job.kind == "replica" || job.kind == "gateway") return;  // they have events of their own
+  if (job.kind == "lane") return;                              // its tasks have
   data.set("step", job.name);
   data.set("target", target_text(job));
   if (!data.has("state")) data.set("state", job.shown_state());
@@ -148,7 +149,8 @@ StartInputs Runs::Impl::gather(const RunRow& run, const JobRow& job) {
   const JobRow& seen = shown ? *shown : job;
   const auto seen_run = shown ? tables.run(shown->run) : std::optional<RunRow>(run);
   if (const spec::Step* step =
-          seen_run && seen.kind == "step" ? step_of(*seen_run, seen) : nullptr) {
+          seen_run && (seen.kind == "step" || seen.kind == "lane") ? step_of(*seen_run, seen)
+                                                                    : nullptr) {
     const auto all = tables.parts_of(seen.run);
     for (const std::string& name : step->after) {
       const JobRow* upstream = job_named(all, name);
@@ -253,7 +255,9 @@ void Runs::Impl::start_attempt(JobId id) {
   auto job = tables.job(id);
   auto run = job ? tables.run(job->run) : std::nullopt;
   if (!run || !job->in_queue() || job->cancel || !resumed) return;
-  if (attempt_alive(id) || !starting.insert(id).second) return;
+  if (attempt_alive(id) || starting.contains(id)) return;
+  if (job->kind == "lane" && !next_waiting(job->sweep)) return end_job(*job, "succeeded", "");
+  starting.insert(id);
   auto inputs = std::make_shared<StartInputs>(gather(*run, *job));
   // Without copies and without mounts to ask about, a plan is a few looks at the disk: not worth a
   // detour over a worker, and the attempt comes into the transaction that granted the job.
@@ -325,7 +329,8 @@ void Runs::Impl::end_job(JobRow& job, const std::string& state, const std::strin
   step_event(job, std::move(data));
   attempt_known(job.id);
   wake_same_steps(job);
-  if (job.sweep != 0) task_ended(job);
+  if (job.kind == "lane") lane_over(job);
+  if (job.sweep != 0 && job.kind == "step") task_ended(job);
   for (Idle& wait : idle) wait.jobs.erase(job.id);
   const auto over = std::stable_partition(idle.begin(), idle.end(),
                                           [](const Idle& wait) { return !wait.jobs.empty(); });

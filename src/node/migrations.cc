@@ -124,6 +124,12 @@ const std::vector<Migration>& migrations() {
       {"users of tokens", {"ALTER TABLE tokens ADD COLUMN user TEXT NOT NULL DEFAULT ''"}},
       // store_use.h.
       {"store use", {"CREATE TABLE store_use(uid INTEGER PRIMARY KEY, bytes INTEGER NOT NULL)"}},
+      {"lanes",
+       {
+           // Of a lane's attempt its own id, of a task's attempt in it that of the lane's.
+           "ALTER TABLE attempts ADD COLUMN lane INTEGER NOT NULL DEFAULT 0",
+           "CREATE INDEX attempts_in_lanes ON attempts(lane) WHERE lane<>0 AND state<>'ended'",
+       }},
   };
   return kMigrations;
 }

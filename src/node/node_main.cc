@@ -131,6 +131,9 @@ class Daemon {
             [this](AttemptId id, const api::ExitRecord& record, bool reboot) {
               attempt_routes_->on_exit(id);
               runs_->on_exit(id, record, reboot);
+            },
+            [this](AttemptId lane, const std::vector<std::pair<AttemptId, JobId>>& tasks) {
+              runs_->on_returned(lane, tasks);
             }});
     queue_.emplace(std::move(machine), policy_for(config_.config), queue_events(),
                    steady_time_of_day());

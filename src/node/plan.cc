@@ -156,7 +156,7 @@ void finish_environment(api::AttemptPlan& plan, const PlanInputs& inputs, Enviro
   environment["PYTHONPATH"] = python;
   environment["LOAM_RUN"] = std::to_string(inputs.run->id);
   environment["LOAM_STEP"] = inputs.job->step_name();
-  if (inputs.job->sweep != 0) environment["LOAM_TASK"] = std::to_string(inputs.job->task);
+  if (inputs.job->task != 0) environment["LOAM_TASK"] = std::to_string(inputs.job->task);
   environment["LOAM_ATTEMPT"] = std::to_string(inputs.number);
   environment["LOAM_METRICS"] = "/loam/run/metrics.jsonl";
   plan.environment.assign(environment.begin(), environment.end());
@@ -307,6 +307,9 @@ api::AttemptPlan plan_step(const PlanFacts& facts, const PlanInputs& inputs,
                             .writable = true});
     environment["LOAM_OUTPUT"] = "/project/" + step.output->path;
   }
+  if (inputs.job->kind == "lane")
+    plan.lane = {.run_folder = inputs.work + "/run",
+                 .output_folder = step.output ? inputs.work + "/output" : ""};
   finish_environment(plan, inputs, std::move(environment));
   form_gang(plan, inputs.job->request);
   return plan;

@@ -88,11 +88,14 @@ void Runs::Impl::preempt_routes(Routes& routes) {
           if (target->job->tasks > 0) {
             jobs = tasks_of(*target->job);
             std::erase_if(jobs, [](const JobRow& task) { return !task.runs(); });
+            // What holds the place is the lane.
+            if (!jobs.empty() && shares_sandbox(jobs[0])) jobs = running_lanes(target->job->id);
           }
         }
         if (text.find('/') == std::string::npos)
           for (JobRow& job : tables.jobs_of(target->run.id))
-            if ((job.kind == "step" || job.kind == "command") && job.runs() && job.tasks == 0)
+            if ((job.kind == "step" || job.kind == "command" || job.kind == "lane") && job.runs() &&
+                job.tasks == 0 && !shares_sandbox(job))
               jobs.push_back(std::move(job));
         std::vector<std::string> preempted;
         for (const JobRow& job : jobs) {

@@ -102,8 +102,10 @@ void take_down(Runs::Impl& runs, const Request& request, const ResponderPtr& res
 Json Runs::Impl::job_json(const RunRow& run, const JobRow& job, const sched::Outlook* outlook) {
   std::string why = job.why;
   if (job.in_queue()) {
-    const std::string waits =
-        why_waits(job.id, outlook != nullptr ? *outlook : node.queue.look_ahead());
+    const bool shares = shares_sandbox(job);
+    const JobId claim = shares ? waiting_lane(job.sweep).value_or(job.id) : job.id;
+    std::string waits = why_waits(claim, outlook != nullptr ? *outlook : node.queue.look_ahead());
+    if (waits.empty() && shares && why.empty()) waits = kWaitsInLine;
     if (!waits.empty()) why = job.state == "preempted" ? why + "; " + waits : waits;
   }
   Json attempts{Json::Array{}};

@@ -230,19 +230,19 @@ std::vector<JobRow> RunTables::parts_of(RunId run) {
 
 // `sweep<>0` in words: without it SQLite does not take the index, which is of tasks only.
 std::vector<JobRow> RunTables::tasks_of(JobId sweep) {
-  return jobs("sweep=? AND sweep<>0 ORDER BY id", {sweep});
+  return jobs("sweep=? AND sweep<>0 AND kind='step' ORDER BY id", {sweep});
 }
 
 std::map<std::string, std::int64_t> RunTables::task_states(JobId sweep) {
   std::map<std::string, std::int64_t> states;
   for (const Row& row : database_.query(
-           "SELECT state, count(*) FROM jobs WHERE sweep=? AND sweep<>0 GROUP BY state", {sweep}))
+           "SELECT state, count(*) FROM jobs WHERE sweep=? AND sweep<>0 AND kind='step' GROUP BY state", {sweep}))
     states[row.text(0)] = row.integer(1);
   return states;
 }
 
 std::optional<JobRow> RunTables::first_failed(JobId sweep) {
-  auto found = jobs("sweep=? AND sweep<>0 AND state='failed' ORDER BY id LIMIT 1", {sweep});
+  auto found = jobs("sweep=? AND sweep<>0 AND kind='step' AND state='failed' ORDER BY id LIMIT 1", {sweep});
   return found.empty() ? std::nullopt : std::optional(std::move(found[0]));
 }
 

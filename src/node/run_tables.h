@@ -43,7 +43,7 @@ struct RunRow {
   bool ended() const { return state == "succeeded" || state == "failed" || state == "cancelled"; }
 };
 
-// kind: step replica gateway command shell. state: preparing blocked parked queued preempted
+// kind: step lane replica gateway command shell. state: preparing blocked parked queued preempted
 // running finishing succeeded failed cancelled unchanged skipped; finishing (an attempt has ended,
 // its output is being taken in) is shown as running; preempted is queued again; parked is a
 // service's replica that its load does not need now (elastic.cc); one that waits and is held is
@@ -76,7 +76,7 @@ struct JobRow {
   Json request;  // pinning, huge pages, devices (job_request.h)
   std::string held;  // who keeps it from starting (hold.cc), "" for nobody
   std::int64_t tasks = 0;  // of a sweep's step: how many it has; it has no attempts of its own (sweep.cc)
-  JobId sweep = 0;         // of a task: its step's job; and the five below
+  JobId sweep = 0;         // of a task or lane (lanes.cc): its step's job; of a task the five below
   std::int64_t task = 0;   // 1, 2, …
   std::string step;        // the step's name
   Json params;             // its own, over the step's

@@ -44,6 +44,9 @@ void Runs::on_running(AttemptId attempt) { impl_->on_running(attempt); }
 void Runs::on_exit(AttemptId attempt, const api::ExitRecord& record, bool reboot) {
   impl_->on_exit(attempt, record, reboot);
 }
+void Runs::on_returned(AttemptId lane, const std::vector<std::pair<AttemptId, JobId>>& tasks) {
+  impl_->tasks_returned(lane, tasks);
+}
 void Runs::on_granted(JobId job) { impl_->on_granted(job); }
 void Runs::on_preempt(JobId victim, JobId beneficiary) { impl_->on_preempt(victim, beneficiary); }
 void Runs::resume() { impl_->resume(); }
@@ -97,8 +100,8 @@ void Runs::stop_all(std::function<void()> done) {
 
 Runs::Counts Runs::counts() const {
   Counts counts;
-  for (const Row& row : impl_->node.db.query("SELECT state, count(*) FROM jobs WHERE tasks=0 "
-                                          "GROUP BY state")) {
+  for (const Row& row : impl_->node.db.query("SELECT state, count(*) FROM jobs WHERE tasks=0 AND "
+                                             "kind<>'lane' GROUP BY state")) {
     const std::string& state = row.text(0);
     const int count = static_cast<int>(row.integer(1));
     if (state == "running" || state == "finishing") counts.running += count;
@@ -223,7 +226,7 @@ Result<Target> Runs::Impl::find_target(const Caller& caller, const std::string& 
   const auto jobs = tables.jobs_of(target.run.id);
   const std::string named = parts.size() > 1 ? task_in_brackets(parts[1]) : "";
   for (const JobRow& job : jobs) {
-    if (parts.size() > 1 && job.name != named) continue;
+    if (parts.size() > 1 ? job.name != named : job.kind == "lane") continue;
     const auto rank = [&](const JobRow& row) {
       return row.state == "failed"                                                  ? 2
              : node.supervisor.attempts_of(row.id).empty() || row.kind == "gateway" ? 0
@@ -334,10 +337,11 @@ void Runs::Impl::resume() {
   for (const JobRow& job : open) {
     if (!attempt_alive(job.id)) continue;
     const auto run = tables.run(job.run);
-    if (job.kind != "gateway" && run)
-      adopt_placement(*run, job, *last_attempt(job.id));
+    const auto alive = last_attempt(job.id);
+    if (job.kind != "gateway" && run && !alive->in_lane()) adopt_placement(*run, job, *alive);
+    if (job.kind == "lane" && job.state == "running") lane_runs(job, alive->id);
     if (!job.cancel && job.preempt.empty()) continue;
-    node.supervisor.stop(last_attempt(job.id)->id,
+    node.supervisor.stop(alive->id,
                          job.cancel ? api::Outcome::cancelled : api::Outcome::preempted);
   }
   node.shared_cpus.follow(node.queue.state());
@@ -350,6 +354,8 @@ void Runs::Impl::resume() {
     if (job.tasks > 0 && job.state == "running") continue;  // its tasks have the attempts
     if (job.state == "finishing" || (job.state == "running" && last_attempt(job.id))) {
       finish(job.id);
+    } else if (job.cancel && shares_sandbox(job)) {  // a lane had been handed it
+      end_job(job, "cancelled", "", Json::object({{"why", job.why}}));
     } else if (job.state == "running" || job.in_queue()) {
       enqueue(job, job.state == "preempted" ? "preempted" : "queued");
     }

@@ -35,6 +35,7 @@ class Runs {
   // The supervisor's and the queue's events. on_exit runs in the turn that records the exit.
   void on_running(AttemptId attempt);
   void on_exit(AttemptId attempt, const api::ExitRecord& record, bool reboot);
+  void on_returned(AttemptId lane, const std::vector<std::pair<AttemptId, JobId>>& tasks);
   void on_granted(JobId job);
   void on_preempt(JobId victim, JobId beneficiary);
 

@@ -2,7 +2,7 @@
 //
 //   submit.cc ─ prepare.cc ─ jobs.cc (queue, start) ─ finish.cc (exits, versions) ─ settle
 //                                └─ services.cc, rollout.cc, endpoints.cc (replicas, gateway)
-//   sweep.cc: a step that is many tasks
+//   sweep.cc: a step that is many tasks; lanes.cc: tasks that share sandboxes
 //   hold.cc, preempt.cc, why.cc: what keeps a job from running, and why;
 //   full_disk.cc: who fills the disk of the state is ended;
 //   job_devices.cc: what a job was granted; same_step.cc: steps that another run of the project has
@@ -22,6 +22,7 @@
 #include "node/checkpoints.h"
 #include "node/code_views.h"
 #include "node/envs.h"
+#include "node/lanes.h"
 #include "node/models.h"
 #include "node/node.h"
 #include "node/plan.h"
@@ -189,6 +190,27 @@ struct Runs::Impl {
   std::vector<JobRow> made_before(const RunRow& run, const spec::Step& step);
   Json task_counts(const JobRow& step);
   Json tasks_json(const RunRow& run, const JobRow& sweep);
+
+  // lanes.cc
+  Lanes lanes;
+  bool shares_sandbox(const JobRow& task);
+  void await_lane(const JobRow& task);
+  void look_at_lanes(JobId sweep);  // soon, once
+  void feed_lanes();
+  void open_lanes(JobId sweep, std::int64_t waiting);
+  void feed_lane(Lanes::Lane& lane);
+  void rest_lane(Lanes::Lane& lane);
+  void hand_task(Lanes::Lane& lane, const JobRow& task);
+  std::optional<JobRow> next_waiting(JobId sweep);
+  void lane_runs(const JobRow& job, AttemptId attempt);
+  void task_left_lane(const AttemptView& attempt, const api::ExitRecord& record);
+  void tasks_returned(AttemptId lane, const std::vector<std::pair<AttemptId, JobId>>& tasks);
+  void lane_ended(JobRow& job, const AttemptView& attempt, const api::ExitRecord& record,
+                  bool reboot);
+  void lane_over(const JobRow& job);  // in the transaction that ends its job
+  std::vector<JobRow> running_lanes(JobId sweep);
+  std::optional<JobId> waiting_lane(JobId sweep);
+  static constexpr const char* kWaitsInLine = "waits for its turn in a sandbox that it shares";
 
   // hold.cc
   Result<void> hold_job(JobRow job, const Caller& caller);

@@ -30,6 +30,7 @@ AttemptView view_of(const Row& row) {
   if (auto record = api::exit_record_from(row.json(7))) view.exit = std::move(*record);
   view.boot = row.text(8);
   view.placement = row.json(9);
+  view.lane = row.integer(10);
   return view;
 }
 
@@ -41,7 +42,8 @@ Json stop_packet(const OpenAttempt& attempt) {
 }
 
 constexpr std::string_view kViewColumns =
-    "SELECT id, job, number, state, created_ms, started_ms, ended_ms, exit, boot, placement "
+    "SELECT id, job, number, state, created_ms, started_ms, ended_ms, exit, boot, placement, "
+    "lane "
     "FROM attempts ";
 
 }  // namespace
@@ -74,6 +76,7 @@ void Supervisor::Impl::connected(const OpenAttemptPtr& attempt, Fd socket) {
         attempt->channel.reset();
         shim_gone(attempt);
       });
+  attempt->give_backs = 0;
   const auto tell = [&](const Json& message, int descriptor = -1) {
     if (auto sent = attempt->channel->send(message, descriptor); !sent)
       log_warning("attempt " + std::to_string(attempt->id) + ": " + sent.error().text);
@@ -88,7 +91,11 @@ void Supervisor::Impl::packet(const OpenAttemptPtr& attempt, const Json& message
   if (attempt->ended) return;
   const std::string& type = message["type"].as_string();
   if (type == "running") {
-    if (attempt->started_ms != 0) return decided(*attempt);  // said again to a new node
+    if (attempt->started_ms != 0) {  // said again to a new node
+      // What it was handed and has not begun, the rows may know otherwise.
+      if (attempt->is_lane) ask_back(*attempt);
+      return decided(*attempt);
+    }
     attempt->started_ms = message["started_ms"].as_int(wall_ms());
     db.write(
         "UPDATE attempts SET state = 'running', started_ms = ? WHERE id = ? AND state = 'starting'",
@@ -101,6 +108,8 @@ void Supervisor::Impl::packet(const OpenAttemptPtr& attempt, const Json& message
       return log_warning("attempt " + std::to_string(attempt->id) +
                          ": the shim sent no exit record of it");
     exit_seen(attempt, std::move(*record));
+  } else if (attempt->is_lane) {
+    lane_packet(attempt, type, message);
   } else {
     log_warning("attempt " + std::to_string(attempt->id) + ": unknown packet from its shim");
   }
@@ -121,6 +130,7 @@ void Supervisor::Impl::exit_seen(const OpenAttemptPtr& attempt,
 void Supervisor::Impl::finish(const OpenAttemptPtr& attempt, const api::ExitRecord& record,
                               bool reboot) {
   if (std::exchange(attempt->ended, true)) return;
+  if (attempt->is_lane) settle_ended_lane(attempt, record.outcome, reboot);
   db.write(
       "UPDATE attempts SET state = 'ended', ended_ms = ?, exit = ? WHERE id = ? AND state <> "
       "'ended'",
@@ -233,7 +243,8 @@ api::ExitRecord Supervisor::Impl::record_of(const OpenAttempt& attempt, api::Out
 
 void Supervisor::stop(AttemptId id, api::Outcome reason, const std::string& error) {
   const auto found = impl_->open.find(id);
-  if (found == impl_->open.end() || found->second->ended) return;
+  if (found == impl_->open.end()) return impl_->stop_task(id, reason);
+  if (found->second->ended) return;
   OpenAttempt& attempt = *found->second;
   const bool overrides =
       attempt.stop_reason == api::Outcome::preempted &&
@@ -273,6 +284,10 @@ Result<void> Supervisor::attach(AttemptId id, Fd stream) {
 
 Result<void> Supervisor::hand_over(AttemptId id, Json packet, Fd stream) {
   const auto found = impl_->open.find(id);
+  const auto task = found == impl_->open.end() ? find(id) : std::nullopt;
+  if (task && task->in_lane() && task->state != "ended")
+    return fail(ErrorCode::unavailable,
+                "it shares a sandbox with other tasks of its sweep, which nobody joins");
   if (found == impl_->open.end() || found->second->ended)
     return fail(ErrorCode::unavailable, "the attempt has ended; its output is in the log");
   OpenAttempt& attempt = *found->second;

@@ -1,6 +1,9 @@
 // Attempts: started, watched through their shims, found again after a restart, fenced, ended
 // exactly once (recovery.md). Knows nothing of runs and steps; owns the table `attempts`.
 //
+// A lane is an attempt that is handed tasks, each an attempt with a row of its own but neither shim
+// nor folder besides its output's (supervisor_lanes.cc).
+//
 //   start() ─ row "starting" ─ commit ─ folder, lock ─ cgroup ─ shim ─ "running" ─ … ─ exit record
 //   ─ commit ─ on_exit
 #pragma once
@@ -34,6 +37,17 @@ struct AttemptView {
   std::int64_t created_ms = 0, started_ms = 0, ended_ms = 0;
   api::ExitRecord exit;  // where ended
   Json placement;        // as start() was given it
+  AttemptId lane = 0;    // of a task's: the attempt that it runs in; of a lane's: itself
+
+  bool in_lane() const { return lane != 0 && lane != id; }
+};
+
+// What a lane is handed.
+struct LaneTask {
+  JobId job = 0;
+  int number = 1;
+  Json environment;  // what it has besides the lane's
+  std::string work;  // where what it leaves goes
 };
 
 class Supervisor {
@@ -43,6 +57,9 @@ class Supervisor {
     // In the turn whose transaction records the exit; called once per attempt. `reboot`: lost with
     // its boot.
     std::function<void(AttemptId, const api::ExitRecord&, bool reboot)> on_exit;
+    // What a lane was handed and never began: these jobs have no attempt any more. Also without any.
+    std::function<void(AttemptId lane, const std::vector<std::pair<AttemptId, JobId>>&)>
+        on_returned = {};
   };
   // `shim`: the program; "" : loam-shim beside our own.
   Supervisor(Loop& loop, Database& database, const NodeContext& context, Events events,
@@ -74,6 +91,15 @@ class Supervisor {
   Result<void> attach(AttemptId attempt, Fd stream);  // ended: unavailable
   // A client's stream with another packet of api/attempt.h that takes one; as attach.
   Result<void> hand_over(AttemptId attempt, Json packet, Fd stream);
+
+  // The row is committed before the lane hears of it. on_running, on_exit or on_returned follows.
+  AttemptId hand(AttemptId lane, const LaneTask& task);
+  // False where it has ended, and from give_back to on_returned: what is handed meanwhile would cross
+  // the answer.
+  bool takes_tasks(AttemptId lane) const;
+  void give_back(AttemptId lane);  // on_returned follows
+  void close(AttemptId lane);      // ends when it has nothing left to do
+  std::vector<AttemptId> handed(AttemptId lane) const;
 
   std::vector<AttemptView> attempts_of(JobId job) const;  // oldest first
   std::optional<AttemptView> find(AttemptId attempt) const;

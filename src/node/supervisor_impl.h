@@ -2,6 +2,7 @@
 //   supervisor_start.cc   from the commit to the shim        shim_channel.cc  the shim's socket
 //   supervisor_recover.cc after a restart of the node        attempt_fence.cc what runs on a
 //   worker: lock, fence supervisor.cc         exits, and what others may ask
+//   supervisor_lanes.cc   attempts that are handed tasks
 #pragma once
 
 #include <sys/types.h>
@@ -9,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -42,6 +44,9 @@ struct OpenAttempt {
   std::string stop_error;
   bool kill_asked = false;
   std::vector<std::pair<Json, Fd>> streams_waiting;  // packets with a client's stream
+  bool is_lane = false;
+  int give_backs = 0;                // asked for, not answered
+  std::vector<Json> to_hand;         // tasks, until their rows are committed
   std::function<void()> on_decided;  // while a restart waits to hear whether it runs or has ended
 };
 using OpenAttemptPtr = std::shared_ptr<OpenAttempt>;
@@ -88,6 +93,19 @@ struct Supervisor::Impl {
   void resolve_dead(const OpenAttemptPtr& attempt, std::function<void()> done);
   api::ExitRecord record_of(const OpenAttempt& attempt, api::Outcome outcome,
                             std::string error) const;
+
+  // supervisor_lanes.cc
+  OpenAttempt* open_lane(AttemptId id);
+  bool tell_lane(OpenAttempt& lane, const Json& packet);
+  void ask_back(OpenAttempt& lane);
+  void send_tasks(const OpenAttemptPtr& lane);
+  void lane_packet(const OpenAttemptPtr& lane, const std::string& type, const Json& message);
+  void begun(AttemptId id);
+  void finish_task(AttemptId lane, const api::ExitRecord& record, bool reboot);
+  void settle_lane(const OpenAttemptPtr& lane, const std::set<std::string>& held);
+  void settle_ended_lane(const OpenAttemptPtr& lane, api::Outcome how, bool reboot);
+  void return_task(AttemptId id);
+  void stop_task(AttemptId id, api::Outcome reason);
 
   // supervisor_recover.cc
   void recover(std::function<void()> done);

@@ -24,7 +24,8 @@ void Supervisor::recover(std::function<void()> done) { impl_->recover(std::move(
 void Supervisor::Impl::recover(std::function<void()> done) {
   if (auto started = shims.start(); !started) log_error(started.error().text);  // each job will say so too
   const auto rows = db.query(
-      "SELECT id, job, boot, cgroup, started_ms FROM attempts WHERE state <> 'ended' ORDER BY id",
+      "SELECT id, job, boot, cgroup, started_ms, lane FROM attempts WHERE state <> 'ended' AND lane "
+      "IN (0, id) ORDER BY id",
       {});
   // One for this function, one for each attempt; whoever is last calls done.
   auto waiting = std::make_shared<std::size_t>(1);
@@ -38,6 +39,7 @@ void Supervisor::Impl::recover(std::function<void()> done) {
     attempt->id = row.integer(0);
     attempt->job = row.integer(1);
     attempt->started_ms = row.integer(4);
+    attempt->is_lane = row.integer(5) != 0;
     attempt->folder = folder_of(attempt->id);
     if (const auto parents = sandbox::cgroup_parents_from(row.json(3)))
       attempt->cgroup = sandbox::cgroup_paths(*parents, std::to_string(attempt->id));

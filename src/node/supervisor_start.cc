@@ -39,8 +39,10 @@ AttemptId Supervisor::start(JobId job, api::AttemptPlan plan, const sandbox::Cgr
       "?, 'starting', ?, ?, ?, ?)",
       {job, last[0].integer(0) + 1, impl.boot, sandbox::to_json(impl.context.cgroups).dump(),
        wall_ms(), placement.dump()});
+  if (plan.lane) impl.db.write("UPDATE attempts SET lane = id WHERE id = ?", {id});
   auto attempt = std::make_shared<OpenAttempt>();
   attempt->id = id;
+  attempt->is_lane = plan.lane.has_value();
   attempt->job = job;
   attempt->folder = impl.folder_of(id);
   attempt->limits = limits;

@@ -41,7 +41,7 @@ void Runs::Impl::begin_sweep(const RunRow& run, JobRow& job, const spec::Step& s
     tasks.push_back(std::move(task));
   }
   LOAM_CRASH_POINT("node.sweep_begun");
-  for (JobRow& task : tasks) enqueue(task);
+  for (JobRow& task : tasks) step.shares_sandbox ? await_lane(task) : enqueue(task);
 }
 
 // In the transaction that ends the task.
@@ -51,6 +51,7 @@ void Runs::Impl::task_ended(const JobRow& task) {
   auto states = tables.task_states(sweep->id);
   const std::int64_t failed = states["failed"], cancelled = states["cancelled"];
   if (states["succeeded"] + failed + cancelled < sweep->tasks) return;
+  if (lanes.shares.erase(sweep->id) != 0) look_at_lanes(sweep->id);
   const std::string of_all = " of " + std::to_string(sweep->tasks) + " tasks ";
   if (const auto first = tables.first_failed(sweep->id))
     return end_job(*sweep, "failed",

@@ -55,8 +55,10 @@ std::map<JobId, std::int64_t> fold_tasks(std::vector<JobRow>& jobs) {
 
 Json Runs::Impl::waiting_json(const RunRow& run, const JobRow& job,
                               const sched::Outlook& outlook) {
-  const sched::Explanation why = node.queue.explain(job.id, outlook);
-  const bool in_queue = job.in_queue() && node.queue.contains(job.id);
+  const bool shares = job.in_queue() && shares_sandbox(job);
+  const JobId claim = shares ? waiting_lane(job.sweep).value_or(job.id) : job.id;
+  const sched::Explanation why = node.queue.explain(claim, outlook);
+  const bool in_queue = job.in_queue() && node.queue.contains(claim);
   const auto named = [&](sched::ClaimId id) {
     const Json known = id == 0 ? Json() : who(static_cast<JobId>(id));
     return known.is_null() ? Json::object({{"target", nullptr}, {"user", nullptr}}) : known;
@@ -69,7 +71,8 @@ Json Runs::Impl::waiting_json(const RunRow& run, const JobRow& job,
     holder.set("preempted", one.preempted);
     holders.push(std::move(holder));
   }
-  std::string text = in_queue ? why_text(job.id, why, outlook.now) : "";
+  std::string text = in_queue ? why_text(claim, why, outlook.now) : "";
+  if (text.empty() && shares && job.why.empty()) text = kWaitsInLine;
   if (!job.held.empty() && job.waits()) text = held_text(job);
   if (text.empty() && job.waits()) text = why_not_queued(tables, *this, run, job);
   const auto or_null = [](const std::string& word) { return word.empty() ? Json() : Json(word); };

@@ -27,6 +27,7 @@
 #include "sandbox/cpuset.h"
 #include "sandbox/filter.h"
 #include "sandbox/join.h"
+#include "sandbox/lane.h"
 #include "sandbox/root.h"
 #include "sandbox/signals.h"
 #include "sandbox/terminal.h"
@@ -179,8 +180,15 @@ void reap(Users& users, int control, bool all_killed) {
   }
 }
 
+// What obey() signals: of a lane the task that runs.
+void look_at_task(const LaneTask& task, Users& users) {
+  users.all.clear();
+  if (task.running() != 0) users.all.push_back({.pid = task.running()});
+}
+
 [[noreturn]] void watch(const InitParts& parts, Users users, int signals) {
   const int control = parts.control;
+  LaneTask task(parts);
   std::vector<char> buffer(kControlBytesMax);
   bool all_killed = false;
   for (;;) {
@@ -190,7 +198,7 @@ void reap(Users& users, int control, bool all_killed) {
       signalfd_siginfo info;
       (void)!::read(signals, &info, sizeof info);
     }
-    reap(users, control, all_killed);
+    parts.spec.lane ? task.reap() : reap(users, control, all_killed);
     if (polls[0].revents == 0) continue;
     const ReceivedPacket received = receive_packet(control, buffer, MSG_DONTWAIT);
     const ssize_t got = received.size_bytes;
@@ -203,6 +211,8 @@ void reap(Users& users, int control, bool all_killed) {
                                 static_cast<std::size_t>(got) - sizeof packet);
     if (packet.kind == Control::join && !all_killed) join(parts, packet, more, received.descriptors, users);
     if (packet.kind == Control::connect) start_connection(control, packet);
+    if (packet.kind == Control::task) task.start(more, received.descriptors);
+    if (parts.spec.lane) look_at_task(task, users);
     obey(packet, users, control);
     all_killed = all_killed || packet.kind == Control::kill;
   }
@@ -264,7 +274,8 @@ void let_go_on(pid_t tracee, int status) {
   }
   if (!wait_for_go(parts.control)) ::_exit(0);
   Users users;
-  users.left = std::max<std::size_t>(parts.spec.ranks.size(), 1);
+  users.left = parts.spec.lane ? 0 : std::max<std::size_t>(parts.spec.ranks.size(), 1);
+  if (parts.spec.lane) (void)!::write(parts.report, &kStartedMark, 1);
   for (std::size_t rank = 0; rank < users.left; ++rank) {
     const pid_t user = ::fork();
     if (user < 0) give_up(parts.report, fail_errno("fork").value());

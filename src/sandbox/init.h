@@ -20,6 +20,7 @@ enum class Control : std::uint8_t {
                           // how many they were comes back
   join = 'j',             // one more process (join.h), for `session`
   session_signal = 'h',   // the number, and SIGCONT, to the process group of a session
+  task = 'n',             // of a lane: argv once more (lane.h)
   connect = 'c',          // to `port` of the sandbox's loopback, IPv4's or 6's by number, for `session`
 };
 struct ControlPacket {
@@ -29,6 +30,9 @@ struct ControlPacket {
   std::uint32_t session = 0;
 };
 
+// A lane's besides: 'w' when a task's process has ended and others of it are still about to; 'd' when
+// none of them is left, with the task's status, its largest process and its processor time.
+//
 // init → keeper: 'm' with the terminal's master (SCM_RIGHTS); 's' with how many processes got a
 // signal_catching, in `status`; 'r' with the end of one rank of a gang; 'e' with the end of the
 // user's process, of a gang's last, whose status is then that of the first that failed; 'n' with the
@@ -40,6 +44,7 @@ struct InitPacket {
   std::int32_t rank = 0;           // of 'r'
   std::uint32_t session = 0;       // of 'n', 'x', 'c'
   std::int64_t largest_bytes = 0;  // resident, of the largest process
+  std::int64_t cpu_ns = 0;         // of 'd': of all its processes
 };
 
 // What the new process needs; all else is closed before the user's process exists.

@@ -47,6 +47,7 @@ struct Spec {
   std::vector<std::string> argv;
   std::vector<std::pair<std::string, std::string>> environment;
   std::vector<Rank> ranks;   // a gang: argv is started once for each; without terminal and input
+  bool lane = false;         // nothing is started by `go`: Control::task starts argv again and again
   std::string secrets_file;  // JSON object; read by the user's process alone, after the fork
   std::string directory = "/";
   Ids ids;

@@ -61,6 +61,7 @@ Result<void> place_streams(const UserProcess& process) {
   const Fd high_input(::fcntl(input, F_DUPFD_CLOEXEC, 10)),
       high_output(::fcntl(output, F_DUPFD_CLOEXEC, 10)),
       high_error(::fcntl(error, F_DUPFD_CLOEXEC, 10));
+  null_fd.reset();  // of a parent without standard streams its number is one of these
   if (::dup2(high_input.get(), 0) < 0 || ::dup2(high_output.get(), 1) < 0 ||
       ::dup2(high_error.get(), 2) < 0)
     return fail_errno("place the standard streams");

@@ -22,6 +22,7 @@ namespace {
 constexpr std::int64_t kClientWaitMs = 30'000;   // for the terminal's other end
 constexpr std::int64_t kWindowSizeWaitMs = 300;  // for its size, once it is there
 constexpr int kMemoryChecks = 10;
+constexpr std::int64_t kLeftoversLimitMs = 10'000;  // of a lane's task, killed already
 constexpr std::int64_t kNanosecondsPerMs = 1'000'000;
 
 }  // namespace
@@ -46,6 +47,7 @@ Result<void> Keeper::run() {
 void Keeper::start() {
   if (auto room = reserve_exit_record(plan_.folder); !room) return fail_to_start(room.error().text);
   if (auto held = devices_.take(plan_); !held) return fail_to_start(held.error().text);
+  if (auto opened = open_lane(); !opened) return fail_to_start(opened.error().text);
   std::uint16_t port = 0;
   if (!plan_.ranks.empty()) {
     auto rendezvous = take_rendezvous(plan_);
@@ -102,6 +104,7 @@ void Keeper::turn() {
   polls.push_back({state_ == State::ended ? -1 : sandbox_.init.pidfd(), POLLIN, 0});
   polls.push_back(memory_.poll_entry());
   if (state_ == State::ended) polls.back().fd = -1;
+  polls.push_back(lane_ ? lane_->poll_entry() : pollfd{-1, 0, 0});
   const int count = ::poll(polls.data(), polls.size(), poll_timeout_ms());
   LOAM_ASSERT(count >= 0 || errno == EINTR);
   if (count > 0) handle_events(polls);
@@ -134,6 +137,7 @@ void Keeper::handle_events(const std::vector<pollfd>& polls) {
     clients_.handle(clients_at, [this](const api::Frame& frame) { on_frame(frame); });
   }
   sessions_.handle(sessions_at, sandbox_.control.get());
+  if (own[4].revents != 0) lane_->read_output();
   link_.handle(at, [this](const Json& packet, Fd fd) { on_packet(packet, std::move(fd)); });
   if (clients_.take_hang_up()) on_hang_up();
   if (own[0].revents != 0) on_report();
@@ -154,11 +158,13 @@ void Keeper::on_timer(Timer timer) {
       if (plan_.terminal && plan_.standard_input && !clients_.any()) return on_hang_up();
       return go();
     case Timer::time_limit:
-      return stop(api::Outcome::timed_out);
+      return lane_ ? stop_task(api::Outcome::timed_out) : stop(api::Outcome::timed_out);
     case Timer::idle:
       return check_idle();
     case Timer::grace:
-      return kill_all();
+      return lane_ ? on_lane_grace() : kill_all();
+    case Timer::settle:
+      return settle_exits_now();
     case Timer::out_of_memory:
       return check_memory();
     case Timer::unkillable: {
@@ -166,6 +172,7 @@ void Keeper::on_timer(Timer timer) {
       record.outcome = api::Outcome::unkillable;
       record.error =
           "processes remain after SIGKILL (a device or filesystem holds them in the kernel)";
+      end_with_lane(true);
       sandbox_.init.release();
       return finish(std::move(record));
     }
@@ -198,13 +205,17 @@ void Keeper::on_report() {
   LOAM_CRASH_POINT("shim.before_running");
   state_ = State::running;
   started_ms_ = wall_ms();
-  if (plan_.time_limit_ms > 0) arm(Timer::time_limit, plan_.time_limit_ms);
+  if (plan_.time_limit_ms > 0 && !lane_) arm(Timer::time_limit, plan_.time_limit_ms);
   active_ns_ = steady_ns();
   if (plan_.idle_limit_ms > 0) check_idle();
   link_.announce(Json::object(
       {{"type", "running"}, {"started_ms", started_ms_}, {"missing", api::to_json(missing_)}}));
   LOAM_CRASH_POINT("shim.running");
   start_sessions();
+  if (lane_) {
+    next_task();
+    settle_exits();
+  }
   if (failed_rank_) end_other_ranks();
 }
 
@@ -223,6 +234,8 @@ bool Keeper::on_control() {
     largest_bytes_ = packet.largest_bytes;
   }
   if (packet.kind == 'r') on_rank_end(packet);
+  if (packet.kind == 'w') arm(Timer::unkillable, kLeftoversLimitMs);
+  if (packet.kind == 'd') on_task_end(packet);
   if (packet.kind == 'x') sessions_.on_end(packet.session, packet.status);
   if (packet.kind == 'n' && !received.descriptors.empty())
     sessions_.take_terminal(packet.session, std::move(received.descriptors.front()));
@@ -256,7 +269,8 @@ void Keeper::on_packet(const Json& packet, Fd descriptor) {
     state_ == State::ended ? sessions_.finish_all(kEndedWords) : start_sessions();
   }
   if (state_ == State::ended) return;
-  if (type == "stop") {
+  if (lane_) on_lane_packet(type, packet);
+  if (type == "stop" && !packet.has("attempt")) {
     const auto outcome = api::outcome_from(packet["outcome"].as_string());
     stop(outcome.value_or(api::Outcome::cancelled), packet["error"].as_string());
   }

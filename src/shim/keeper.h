@@ -19,6 +19,7 @@
 #include "shim/clients.h"
 #include "shim/held_devices.h"
 #include "shim/job_streams.h"
+#include "shim/lane.h"
 #include "shim/memory_watch.h"
 #include "shim/node_link.h"
 #include "shim/output.h"
@@ -37,7 +38,7 @@ class Keeper {
 
  private:
   enum class State { building, waiting_for_client, starting, running, ended };
-  enum class Timer { client, time_limit, idle, grace, out_of_memory, unkillable, farewell, count };
+  enum class Timer { client, time_limit, idle, grace, out_of_memory, unkillable, farewell, settle, count };
 
   void start();
   void go();
@@ -54,6 +55,21 @@ class Keeper {
   void on_rank_end(const sandbox::InitPacket& packet);
   void end_other_ranks();
   void on_init_end();
+
+  // keeper_lane.cc
+  Result<void> open_lane();
+  void on_lane_packet(const std::string& type, const Json& packet);
+  void next_task();
+  void stop_task(api::Outcome why);
+  void on_lane_grace();
+  void on_task_end(const sandbox::InitPacket& packet);
+  void end_task(api::ExitRecord record);
+  void end_with_lane(bool unkillable);
+  api::ExitRecord task_record(int status, std::int64_t largest_bytes, std::int64_t cpu_ns);
+  void settle_exits();
+  void settle_exits_now();
+  [[noreturn]] void give_up_lane(const Error& error);
+
   void check_memory();
   void check_idle();
 
@@ -65,6 +81,9 @@ class Keeper {
   void fail_to_start(std::string why);
   void finish(api::ExitRecord record);
   api::ExitRecord ended_record();
+  static void set_status(api::ExitRecord& record, int status);
+  void set_out_of_memory(api::ExitRecord& record, const sandbox::MemoryReport& memory,
+                         std::int64_t largest_bytes);
   bool may_leave() const;
 
   void arm(Timer timer, std::int64_t delay_ms);
@@ -100,6 +119,12 @@ class Keeper {
     int status = 0;  // as waitpid's
   };
   std::optional<RankEnd> failed_rank_;  // the first of a gang
+  std::optional<Lane> lane_;
+  std::optional<api::Outcome> task_stopped_;  // why the lane's task was told to end
+  bool task_kill_asked_ = false;              // of pid 1
+  bool closing_ = false;                      // the lane ends when it has nothing left to do
+  std::int64_t settled_ns_ = 0;               // when exits were last told
+  std::uint64_t oom_kills_seen_ = 0;          // of tasks that have ended
   std::int64_t largest_bytes_ = 0;
   std::int64_t started_ms_ = 0;
   std::int64_t active_ns_ = 0;  // when something was last typed or said

@@ -46,6 +46,7 @@ void Keeper::stop(api::Outcome why, const std::string& error) {
   if ((state_ != State::running && state_ != State::starting) || why == api::Outcome::disk_full)
     return kill_all();
   if (killed_) return;
+  if (lane_ && !lane_->runs()) return kill_all();
   if (why != api::Outcome::preempted || plan_.checkpoint_signal == 0)
     return terminate(plan_.grace_ms);
   checkpoint_asked_ = true;
@@ -107,11 +108,12 @@ void Keeper::kill_all() {
 // half of a job goes on without the other.
 void Keeper::check_memory() {
   if (state_ == State::ended || killed_) return;
-  if (sandbox::read_memory(cgroup_).oom_kills > 0) {
+  if (sandbox::read_memory(cgroup_).oom_kills > oom_kills_seen_) {
     // By init, so that it reaps them all and can tell the largest; by this process where init does
     // not.
     sandbox::lift_cpu_limit(cgroup_);
     send_control(sandbox::Control::kill);
+    task_kill_asked_ = true;
     return arm(Timer::grace, kInitKillLimitMs);
   }
   if (--memory_checks_left_ > 0) arm(Timer::out_of_memory, kMemoryCheckMs);
@@ -134,12 +136,28 @@ void Keeper::on_init_end() {
   streams_.drain([this](api::AttachFrame type, std::string_view bytes) { on_output(type, bytes); });
   rank_streams_.drain(
       [this](std::string_view bytes) { on_output(api::AttachFrame::output, bytes); });
+  end_with_lane(!emptied);
   api::ExitRecord record = ended_record();
   if (!emptied) {
     record.outcome = api::Outcome::unkillable;
     record.error = emptied.error().text;
   }
   finish(std::move(record));
+}
+
+// As waitpid's.
+void Keeper::set_status(api::ExitRecord& record, int status) {
+  record.outcome = WIFSIGNALED(status) ? api::Outcome::signaled : api::Outcome::exited;
+  record.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+  record.code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+}
+
+void Keeper::set_out_of_memory(api::ExitRecord& record, const sandbox::MemoryReport& memory,
+                               std::int64_t largest_bytes) {
+  record.outcome = api::Outcome::out_of_memory;
+  record.error = "out of memory: charged peak " + format_size(memory.peak_bytes) + " of limit " +
+                 format_size(plan_.memory_bytes) + " (includes cache), largest process " +
+                 format_size(static_cast<std::uint64_t>(largest_bytes));
 }
 
 api::ExitRecord Keeper::ended_record() {
@@ -153,9 +171,7 @@ api::ExitRecord Keeper::ended_record() {
   record.missing = missing_;
   // Of a gang the first that failed counts. Without a word from init it was killed from outside.
   const int status = failed_rank_ ? failed_rank_->status : status_.value_or(SIGKILL);
-  record.outcome = WIFSIGNALED(status) ? api::Outcome::signaled : api::Outcome::exited;
-  record.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-  record.code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+  set_status(record, status);
   // One rank ended by itself, another was killed in the midst of what it wrote.
   if (failed_rank_ && stopped_ && killed_) {
     record.outcome = api::Outcome::signaled;
@@ -168,12 +184,7 @@ api::ExitRecord Keeper::ended_record() {
     record.outcome = *stopped_;
     record.error = stop_error_;
   }
-  if (memory.oom_kills > 0) {
-    record.outcome = api::Outcome::out_of_memory;
-    record.error = "out of memory: charged peak " + format_size(memory.peak_bytes) + " of limit " +
-                   format_size(plan_.memory_bytes) + " (includes cache), largest process " +
-                   format_size(static_cast<std::uint64_t>(largest_bytes_));
-  }
+  if (memory.oom_kills > oom_kills_seen_) set_out_of_memory(record, memory, largest_bytes_);
   if (state_ != State::running && !stopped_) {
     record.device = devices_.busy_device();
     record.outcome =
@@ -195,6 +206,7 @@ void Keeper::fail_to_start(std::string why) {
 
 void Keeper::finish(api::ExitRecord record) {
   state_ = State::ended;
+  if (lane_) settle_exits_now();
   record.ended_ms = wall_ms();
   for (std::int64_t& deadline : deadlines_ns_) deadline = 0;
   LOAM_CRASH_POINT("shim.before_exit_record");

@@ -46,14 +46,20 @@ Result<NodeLink> NodeLink::open(const std::string& folder, Fd first) {
   return link;
 }
 
-void NodeLink::announce(const Json& packet) {
-  const std::string type = packet["type"].as_string();
-  std::string text = packet.dump();
+void NodeLink::send(const std::string& text) {
   LOAM_ASSERT(text.size() <= api::kShimPacketBytesMax);
   for (Connection& connection : connections_) {
     connection.outgoing.push_back(text);
     flush(connection);
   }
+}
+
+void NodeLink::tell(const Json& packet) { send(packet.dump()); }
+
+void NodeLink::announce(const Json& packet) {
+  const std::string type = packet["type"].as_string();
+  std::string text = packet.dump();
+  send(text);
   std::erase_if(announced_, [&](const auto& entry) { return entry.first == type; });
   announced_.emplace_back(type, std::move(text));
 }

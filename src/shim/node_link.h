@@ -23,6 +23,8 @@ class NodeLink {
 
   // To every connection, now and (until the next of the same type) to each that comes later.
   void announce(const Json& packet);
+  // To those of now alone.
+  void tell(const Json& packet);
   bool connected() const { return !connections_.empty(); }
 
   void add_polls(std::vector<pollfd>& polls) const;
@@ -36,6 +38,7 @@ class NodeLink {
     std::deque<std::string> outgoing;
     bool gone = false;
   };
+  void send(const std::string& text);
   void accept_one();
   void flush(Connection& connection);
   void receive(Connection& connection, const Handler& handler);

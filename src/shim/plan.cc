@@ -27,6 +27,7 @@ sandbox::Spec sandbox_spec(const api::AttemptPlan& plan, std::uint16_t rendezvou
   spec.environment = plan.environment;
   for (std::size_t i = 0; i < plan.ranks.size(); ++i)
     spec.ranks.push_back(rank_of(plan.ranks[i], i, plan.ranks.size(), rendezvous_port));
+  spec.lane = plan.lane.has_value();
   spec.secrets_file = plan.secrets_file;
   spec.directory = plan.directory;
   spec.ids = {.uid = plan.uid, .gid = plan.gid, .groups = plan.groups};

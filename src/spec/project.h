@@ -131,6 +131,7 @@ struct Step {
   std::vector<std::string> after;
   Json params;                         // object; numbers, strings, booleans, null, lists, objects
   std::vector<Swept> sweep;            // in the file's order; empty: the step is no sweep
+  bool shares_sandbox = false;         // tasks: {share: sandbox}
   Resources resources;
   Network network = Network::host;
   std::vector<std::string> require;    // sandbox: {require: [...]}

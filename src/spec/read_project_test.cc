@@ -276,7 +276,7 @@ TEST(Schema, NamesEveryKeyThatTheReaderTakes) {
             "account data endpoint env keep mounts name secrets serve services steps train vars ");
   EXPECT_EQ(keys(schema["$defs"]["step"]["properties"]),
             "after checkpoint code env network output params preemptible priority ranks resources "
-            "retries retry_on run sandbox scratch sweep ");
+            "retries retry_on run sandbox scratch sweep tasks ");
   EXPECT_EQ(keys(schema["$defs"]["step"]["properties"]["checkpoint"]["anyOf"].as_array()[1]
                        ["properties"]),
             "grace keep match path resume signal ");

@@ -9,6 +9,7 @@ namespace {
 
 constexpr IntegerRange kRetries{0, 100};
 constexpr IntegerRange kRanks{1, kRanksMax};
+constexpr std::size_t kSharedParamsBytesMax = 32u << 10;
 constexpr std::string_view kCommand = "a command: text for sh, or a list of words";
 constexpr std::string_view kOutputPath = "a folder that the step fills, such as model";
 
@@ -101,11 +102,36 @@ ReadOutput read_output(const Value& value, const std::string& project) {
   return {output, Reference{output.path, path->place(), path->key()}};
 }
 
+// How the tasks of a sweep run; of a step that is read otherwise.
+bool read_tasks(const Value& value, const Step& step) {
+  const Section section(value, {"share"}, "a map such as {share: sandbox}");
+  const auto share = section.need("share", "sandbox");
+  if (!share || !share->choice({"sandbox"})) return false;
+  if (step.sweep.empty()) {
+    value.problem("is about the tasks of a sweep, and this step is none; add `sweep:`, or leave it out");
+    return false;
+  }
+  if (step.ranks != 0)
+    value.problem("a gang (`ranks:`) has a sandbox of its own; leave one of the two out");
+  if (step.checkpoint)
+    value.problem("what shares a sandbox has no checkpoint of its own (`checkpoint:`); leave one of the two out");
+  std::size_t bytes = step.params.dump().size();
+  for (const Swept& swept : step.sweep) {
+    std::size_t largest = 0;
+    for (const Json& one : swept.values) largest = std::max(largest, one.dump().size());
+    bytes += swept.name.size() + largest;
+  }
+  if (bytes > kSharedParamsBytesMax)
+    value.problem("a task's parameters together are longer than " + std::to_string(kSharedParamsBytesMax) +
+                  " bytes, the most that tasks in one sandbox are handed; put them in a file");
+  return true;
+}
+
 }  // namespace
 
 void read_step(Draft& draft, const std::string& name, const Value& value) {
   const Section section(value,
-                        {"run", "after", "params", "sweep", "ranks", "resources", "network", "sandbox", "scratch",
+                        {"run", "after", "params", "sweep", "tasks", "ranks", "resources", "network", "sandbox", "scratch",
                          "retries", "retry_on", "checkpoint", "preemptible", "priority", "code", "output",
                          "env"},
                         "a map with run and more");
@@ -159,6 +185,7 @@ void read_step(Draft& draft, const std::string& name, const Value& value) {
   }
   if (const auto item = section.find("env")) step.env = read_env(*item);
   for (const Reference& reference : after) step.after.push_back(reference.name);
+  if (const auto item = section.find("tasks")) step.shares_sandbox = read_tasks(*item, step);
   draft.project.steps.push_back(std::move(step));
   draft.afters.push_back(std::move(after));
   draft.outputs.push_back(std::move(output_path));

@@ -267,6 +267,11 @@ constexpr std::string_view kSchema = R"json({
             ]
           }
         },
+        "tasks": {
+          "description": "How the tasks of a sweep run. share: sandbox: one after another in the same sandbox, in as many of them as resources hold; without it each has its own.",
+          "type": "object", "additionalProperties": false, "required": ["share"],
+          "properties": {"share": {"enum": ["sandbox"]}}
+        },
         "resources": {"$ref": "#/$defs/resources"},
         "network": {"$ref": "#/$defs/network", "default": "host"},
         "sandbox": {"$ref": "#/$defs/sandbox"},

@@ -84,6 +84,19 @@ def loam_rate(loam, count, clients):
     return count / (time.perf_counter() - begin)
 
 
+def sweep_rate(loam, count, tasks):
+    """One sweep of `true`, at most a thousand tasks of it; `tasks`: its line of loam.yaml."""
+    (loam.project / "loam.yaml").write_text(
+        f"name: bench\nsteps:\n  many:\n    run: [\"true\"]\n    sweep: {{n: 1..{min(count, 1000)}}}\n{tasks}"
+        "    resources: {cpus: 1, memory: 64MiB}\n")
+    begin = time.perf_counter()
+    loam.run("up", "--detach", "--force")
+    wait_until(loam.idle, "the end of the sweep")
+    rate = min(count, 1000) / (time.perf_counter() - begin)
+    (loam.project / "loam.yaml").unlink()
+    return rate
+
+
 def parallel_rate(folder, count):
     begin = time.perf_counter()
     numbers = "\n".join(map(str, range(count)))
@@ -227,7 +240,9 @@ def print_rates(loam, folder, count):
     peers = {"GNU parallel": ("parallel", parallel_rate), "nq (one at a time)": ("nq", nq_rate),
              "task-spooler": ("tsp", task_spooler_rate), "Slurm, sbatch --array": ("slurmctld", slurm_rate)}
     rates = {"loam run --detach, 1 client": loam_rate(loam, count, 1),
-             "loam run --detach, 4 clients": loam_rate(loam, count, 4)}
+             "loam run --detach, 4 clients": loam_rate(loam, count, 4),
+             "a sweep's tasks, a sandbox each": sweep_rate(loam, count, ""),
+             "a sweep's tasks that share sandboxes": sweep_rate(loam, count, "    tasks: {share: sandbox}\n")}
     for name, (program, rate) in peers.items():
         if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin"):
             rates[name] = rate(folder, count)
