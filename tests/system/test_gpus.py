@@ -401,7 +401,8 @@ def process_of(name):
 
 def test_who_asks_for_a_time_slice_shares_a_gpu_and_is_told_what_that_is(turns):
     assert device(turns, "GPU-2b5fbbe0")["time_slices"] == 2
-    assert "2 time slices, not enforced" in turns.run("devices").stdout
+    said = turns.run("devices").stdout
+    assert "2 time slices, not enforced" in said, said
     folder = turns.project({})
     shutil.copy("/bin/sleep", folder / "loam-trainer")
     first = detached(turns, *SLICE, command=("./loam-trainer", "1000"), cwd=folder)
