@@ -172,6 +172,7 @@ def test_everything_killed_keeps_the_exits_that_were_recorded(fresh_node):
     script = "note('began')\ntime.sleep(1000 if p.seed == 5 and attempt == '1' else 0)\nnote('ended')"
     run = start(node, shared(node, script, "{seed: 1..9}"))
     await_step(node, run, lambda step: counts(step)["done"] == 4 and counts(step)["running"] == 1, "four and a fifth")
+    wait_for(lambda: ["began", "5", "1"] in notes(node), what="the fifth's own word")  # it is told before its program says so
     kill(node.processes())
     node.run("node", "start")
     step = await_step(node, run, ended, "the step's end")
