@@ -107,11 +107,11 @@ void Runs::Impl::on_lost(JobRow& job, bool reboot) {
   };
   if (job.cancel) {
     end_job(job, "cancelled", "", Json::object({{"why", job.why}}));
-    return consider(job.run);
+    return consider_after(job);
   }
   if (run && attended(*run, job)) {
     end_job(job, "failed", "lost: " + why);
-    return consider(job.run);
+    return consider_after(job);
   }
   if (job.lost < kLostInARowMax)
     return again("an attempt of " + target_text(job) + " was lost (" + why + "); it is tried again",
@@ -129,7 +129,7 @@ void Runs::Impl::on_lost(JobRow& job, bool reboot) {
     return;
   }
   end_job(job, "failed", "lost three times in a row");
-  consider(job.run);
+  consider_after(job);
 }
 
 void Runs::Impl::attempt_preempted(JobRow& job, const AttemptView& attempt,
@@ -138,7 +138,7 @@ void Runs::Impl::attempt_preempted(JobRow& job, const AttemptView& attempt,
   if (attended(finding.run, job)) {
     end_job(job, "failed", "preempted: " + why + "; nobody could attach to another attempt",
             Json::object({{"attempt", attempt.number}, {"exit", api::to_json(attempt.exit)}}));
-    return consider(job.run);
+    return consider_after(job);
   }
   ++job.preemptions;
   job.lost = 0;
@@ -159,7 +159,7 @@ void Runs::Impl::attempt_failed(JobRow& job, const AttemptView& attempt, const F
                             {"error_line", finding.line}});
   if (job.cancel || attempt.exit.outcome == api::Outcome::cancelled) {
     end_job(job, "cancelled", "", std::move(data));
-    return consider(job.run);
+    return consider_after(job);
   }
   if (attempt.exit.outcome == api::Outcome::preempted)
     return attempt_preempted(job, attempt, finding);
@@ -183,7 +183,7 @@ void Runs::Impl::attempt_failed(JobRow& job, const AttemptView& attempt, const F
   }
   ++job.failures;
   end_job(job, "failed", error, std::move(data));
-  consider(job.run);
+  consider_after(job);
 }
 
 }  // namespace loam::node

@@ -350,7 +350,7 @@ void Runs::Impl::finished(JobId id, const AttemptView& attempt, Finding& finding
     LOAM_CRASH_POINT("node.result_committed");
     (void)remove_tree(work + "/output");  // the store has it now
   });
-  consider(job->run);
+  consider_after(*job);
 }
 
 }  // namespace loam::node

@@ -69,6 +69,13 @@ void Runs::Impl::consider(RunId id) {
   settle(id);
 }
 
+// Of a sweep's tasks only the last one's end changes anything for the rest of the run.
+void Runs::Impl::consider_after(const JobRow& ended) {
+  const bool others_go_on =
+      ended.sweep != 0 && tables.count("id=? AND " + std::string(kOpenJob), {ended.sweep}) > 0;
+  if (!others_go_on) consider(ended.run);
+}
+
 void Runs::Impl::consider_step(RunRow& run, JobRow job, const std::vector<JobRow>& all) {
   const ProjectPtr project = project_of(run);
   const spec::Step* step = step_of(run, job);

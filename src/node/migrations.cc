@@ -129,6 +129,9 @@ const std::vector<Migration>& migrations() {
            // Of a lane's attempt its own id, of a task's attempt in it that of the lane's.
            "ALTER TABLE attempts ADD COLUMN lane INTEGER NOT NULL DEFAULT 0",
            "CREATE INDEX attempts_in_lanes ON attempts(lane) WHERE lane<>0 AND state<>'ended'",
+           // For the question after each task's end whether it was the last (RunTables::has_open_task).
+           "CREATE INDEX jobs_open_tasks ON jobs(sweep) WHERE sweep<>0 AND kind='step' AND "
+           "state NOT IN ('succeeded','failed','cancelled','unchanged','skipped')",
        }},
   };
   return kMigrations;

@@ -233,6 +233,15 @@ std::vector<JobRow> RunTables::tasks_of(JobId sweep) {
   return jobs("sweep=? AND sweep<>0 AND kind='step' ORDER BY id", {sweep});
 }
 
+// As jobs_open_tasks has it, word for word.
+bool RunTables::has_open_task(JobId sweep) {
+  return !database_
+              .query("SELECT 1 FROM jobs WHERE sweep=? AND sweep<>0 AND kind='step' AND " +
+                         std::string(kOpenJob) + " LIMIT 1",
+                     {sweep})
+              .empty();
+}
+
 std::map<std::string, std::int64_t> RunTables::task_states(JobId sweep) {
   std::map<std::string, std::int64_t> states;
   for (const Row& row : database_.query(

@@ -114,6 +114,7 @@ class RunTables {
   std::vector<JobRow> jobs_of(RunId run);
   std::vector<JobRow> parts_of(RunId run);  // its jobs without the tasks of sweeps
   std::vector<JobRow> tasks_of(JobId sweep);
+  bool has_open_task(JobId sweep);
   std::map<std::string, std::int64_t> task_states(JobId sweep);  // how many are in each
   std::optional<JobRow> first_failed(JobId sweep);
   // The newest job that succeeded for this user, folder and step.

@@ -115,6 +115,16 @@ TEST_F(TablesTest, TasksOfASweepAreApartFromTheRunsParts) {
   EXPECT_EQ(tasks[2].step_name(), "train");
   EXPECT_EQ(tasks[2].params["lr"].dump(), "0.5");
   EXPECT_EQ(tasks[2].metrics["loss"]["last"].as_int(), 2);
+  EXPECT_FALSE(tables.has_open_task(sweep.id));
+  JobRow open = tasks[0];
+  open.state = "running";
+  tables.save(open);
+  EXPECT_TRUE(tables.has_open_task(sweep.id));
+  EXPECT_FALSE(tables.has_open_task(sweep.id + 1));
+  tables.save(tasks[0]);
+  // The question comes after each of a sweep's ends: by an index, not by looking through its tasks.
+  const auto how = database_->query(std::string("EXPLAIN QUERY PLAN SELECT 1 FROM jobs WHERE sweep=? AND sweep<>0 AND kind='step' AND ") + kOpenJob + " LIMIT 1", {sweep.id});
+  EXPECT_NE(how[0].text(3).find("jobs_open_tasks"), std::string::npos) << how[0].text(3);
   EXPECT_EQ(tables.task_states(sweep.id),
             (std::map<std::string, std::int64_t>{{"succeeded", 1}, {"failed", 2}}));
   ASSERT_TRUE(tables.first_failed(sweep.id));

@@ -146,6 +146,7 @@ struct Runs::Impl {
   // jobs.cc
   void attempt_known(JobId job);  // it has one, or has ended: tells those who wait for that
   void consider(RunId run);       // what is blocked may go on; settles
+  void consider_after(const JobRow& ended);
   void consider_step(RunRow& run, JobRow job, const std::vector<JobRow>& all);
   // The last success of a step, and what has changed since, in a person's words; none: new.
   struct Verdict {

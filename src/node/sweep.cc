@@ -46,11 +46,11 @@ void Runs::Impl::begin_sweep(const RunRow& run, JobRow& job, const spec::Step& s
 
 // In the transaction that ends the task.
 void Runs::Impl::task_ended(const JobRow& task) {
+  if (tables.has_open_task(task.sweep)) return;
   auto sweep = tables.job(task.sweep);
   if (!sweep || sweep->ended()) return;
   auto states = tables.task_states(sweep->id);
   const std::int64_t failed = states["failed"], cancelled = states["cancelled"];
-  if (states["succeeded"] + failed + cancelled < sweep->tasks) return;
   if (lanes.shares.erase(sweep->id) != 0) look_at_lanes(sweep->id);
   const std::string of_all = " of " + std::to_string(sweep->tasks) + " tasks ";
   if (const auto first = tables.first_failed(sweep->id))
