@@ -9,7 +9,7 @@ import time
 import pytest
 
 from nodes import kill, node_processes, wait_for
-from test_sweep import NOTE, await_step, counts, ended, look, notes, run_of, start, step_of
+from test_sweep import NOTE, await_step, counts, ended, notes, run_of, start, step_of
 
 
 def shared(node, script, sweep="{seed: 1..4}", more="", name="sweep", cpus=None, time_limit=""):
