@@ -188,13 +188,11 @@ constexpr std::string_view kSchema = R"json({
     "gpuRequest": {
       "description": "How many, or which: {count: 2, model: H100, memory: 40GiB}.",
       "anyOf": [
-        {"type": "integer", "minimum": 0, "maximum": 1024},
-        {
-          "type": "object", "additionalProperties": false,
+        {"$ref": "#/$defs/deviceRequest/anyOf/0"},
+        {"type": "object", "additionalProperties": false,
           "properties": {
-            "count": {"type": "integer", "minimum": 0, "maximum": 1024, "default": 1},
-            "model": {"type": ["string", "number", "boolean"], "description": "A part of the model's name, in any case."},
-            "memory": {"$ref": "#/$defs/size", "description": "Of each, at least."},
+            "count": {"$ref": "#/$defs/deviceRequest/anyOf/1/properties/count"},
+            "model": {"$ref": "#/$defs/deviceRequest/anyOf/1/properties/model"}, "memory": {"$ref": "#/$defs/deviceRequest/anyOf/1/properties/memory"},
             "share": {"const": "time-slice", "description": "A turn of each with other jobs. Nothing enforces it."}
           }
         }
